@@ -1,0 +1,24 @@
+# Copyright (c) The selfhosted.llm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Filters that check and render LiteLLM's configuration."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible.errors import AnsibleFilterError
+
+from ansible_collections.selfhosted.llm.plugins.plugin_utils.litellm_config import ConfigError, build_config, problems
+
+
+def litellm_config(model_list: t.Any, settings: t.Mapping[str, t.Any], extra: t.Mapping[str, t.Any] | None = None) -> dict[str, t.Any]:
+    try:
+        return build_config(model_list, settings, extra)
+    except ConfigError as exc:
+        raise AnsibleFilterError(str(exc)) from exc
+
+
+class FilterModule:
+    def filters(self) -> dict[str, t.Callable[..., t.Any]]:
+        return {"litellm_config": litellm_config, "litellm_problems": problems}

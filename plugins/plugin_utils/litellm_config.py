@@ -1,0 +1,100 @@
+# Copyright (c) The selfhosted.llm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""LiteLLM's config.yaml from typed settings. Every way of deploying LiteLLM renders its config here."""
+
+from __future__ import annotations
+
+import re
+import typing as t
+
+from ansible_collections.selfhosted.llm.plugins.plugin_utils.secrets import weakness
+
+Mapping = t.Mapping[str, t.Any]
+
+# Our setting -> section and name in LiteLLM's config.yaml. A setting that is None, "" or empty is left out: LiteLLM's default holds.
+_PLACES: dict[str, tuple[str, str]] = {
+    "routing_strategy": ("router_settings", "routing_strategy"),
+    "num_retries": ("router_settings", "num_retries"),
+    "timeout": ("router_settings", "timeout"),
+    "stream_timeout": ("router_settings", "stream_timeout"),
+    "allowed_fails": ("router_settings", "allowed_fails"),
+    "cooldown_time": ("router_settings", "cooldown_time"),
+    "model_aliases": ("router_settings", "model_group_alias"),
+    "model_fallbacks": ("router_settings", "fallbacks"),
+    "pre_call_checks": ("router_settings", "enable_pre_call_checks"),
+    "json_logs": ("litellm_settings", "json_logs"),
+    "drop_params": ("litellm_settings", "drop_params"),
+    "provider_budgets": ("router_settings", "provider_budget_config"),
+    "max_parallel_requests": ("general_settings", "global_max_parallel_requests"),
+}
+
+# Releases that were published with malicious code.
+REFUSED_VERSIONS = ("1.82.7", "1.82.8")
+
+
+class ConfigError(ValueError):
+    """A setting that contradicts another one. The message names both and the remedy."""
+
+
+def _cache(settings: Mapping) -> dict[str, t.Any]:
+    kind = settings.get("cache") or "none"
+    if kind == "none":
+        return {}
+    return {"cache": True, "cache_params": {"type": kind, "ttl": settings["cache_ttl"]}}
+
+
+def merge(base: Mapping, extra: Mapping) -> dict[str, t.Any]:
+    """`extra` over `base`, mappings by key, everything else replaced."""
+    merged = dict(base)
+    for key, value in extra.items():
+        have = merged.get(key)
+        merged[key] = merge(have, value) if isinstance(have, t.Mapping) and isinstance(value, t.Mapping) else value
+    return merged
+
+
+def build_config(model_list: t.Sequence[Mapping], settings: Mapping, extra: Mapping | None = None) -> dict[str, t.Any]:
+    """The whole config.yaml as a mapping. `extra` is merged over it, for what has no setting of its own."""
+    if not model_list:
+        raise ConfigError("the model list is empty: a gateway without models answers nothing. Declare llm_models")
+    config: dict[str, dict[str, t.Any]] = {
+        "litellm_settings": {"telemetry": False, **_cache(settings)},
+        "router_settings": {},
+        # The key itself is in the environment, which only root can read on disk.
+        "general_settings": {"master_key": "os.environ/LITELLM_MASTER_KEY"},
+    }
+    if not settings.get("log_prompts"):
+        config["litellm_settings"]["turn_off_message_logging"] = True
+    for name, (section, key) in _PLACES.items():
+        value = settings.get(name)
+        if value is not None and value != "" and value != [] and value != {}:
+            config[section][key] = value
+    return merge({"model_list": list(model_list), **config}, extra or {})
+
+
+def problems(
+    settings: Mapping, *, master_key: str, version: str, lock: str, model_list: t.Sequence[Mapping], secrets: Mapping
+) -> list[str]:
+    """What an operator has to change before this can be deployed, each with the variable of the role and the remedy."""
+    found = []
+    weak = weakness(master_key)
+    if weak:
+        found.append(f"litellm_proxy_master_key: {weak}. Set it in the vault to sk- and at least 32 random characters.")
+    elif not master_key.startswith("sk-"):
+        found.append("litellm_proxy_master_key: LiteLLM accepts only keys that start with sk-. Put sk- in front of it.")
+    if version in REFUSED_VERSIONS:
+        found.append(f"litellm_proxy_version: {version} was published with malicious code. Choose another version.")
+    if not re.search(rf"^litellm(\[[^\]]*\])?=={re.escape(version)}(\s|$)", lock, flags=re.MULTILINE):
+        found.append(f"litellm_proxy_requirements does not lock litellm=={version} (litellm_proxy_version). Set both to the same version.")
+    if not model_list:
+        found.append("litellm_proxy_model_list is empty. Declare llm_models, or give the role a model list.")
+    if settings["stream_timeout"] > settings["timeout"]:
+        found.append(
+            f"litellm_proxy_stream_timeout ({settings['stream_timeout']} s) exceeds litellm_proxy_timeout ({settings['timeout']} s). "
+            "A stream must not wait longer for its beginning than a whole answer may take."
+        )
+    if settings["cache"] != "none" and settings["cache_ttl"] <= 0:
+        found.append(f"litellm_proxy_cache_ttl must be more than 0 seconds where litellm_proxy_cache is {settings['cache']}.")
+    if "LITELLM_MASTER_KEY" in secrets:
+        found.append("litellm_proxy_secrets has LITELLM_MASTER_KEY. Set litellm_proxy_master_key instead.")
+    return found
