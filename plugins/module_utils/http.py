@@ -1,0 +1,246 @@
+# Copyright (c) The selfhosted.llm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A small typed HTTP client for the modules of this collection.
+
+Built on ansible.module_utils.urls, so that proxies, CA bundles and TLS behave as in every other module.
+Every failure is an ApiError that names the layer at fault.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+import time
+import typing as t
+from http.client import HTTPException
+from urllib.error import HTTPError, URLError
+
+from ansible.module_utils.urls import open_url
+
+# The layers an ApiError can name, from the wire upwards.
+REFUSED = "refused"  # nothing listens there, or the network refuses
+DNS = "dns"  # the host name does not resolve
+TIMEOUT = "timeout"  # no answer in time
+TLS = "tls"  # certificate or handshake
+PROTOCOL = "protocol"  # an answer that is not the API's: not JSON, cut off, wrong shape
+AUTH = "auth"  # 401 or 403
+MODEL = "model"  # the model is unknown to the server
+BACKEND = "backend"  # the server answered that it, or what is behind it, failed
+
+
+class ApiError(Exception):
+    """A failed call. `layer` is one of the constants above, `status` the HTTP status or None, `body` the answer's text."""
+
+    def __init__(self, layer: str, message: str, status: int | None = None, body: str = "") -> None:
+        super().__init__(message)
+        self.layer = layer
+        self.message = message
+        self.status = status
+        self.body = body
+
+    def as_dict(self) -> dict[str, t.Any]:
+        return {"layer": self.layer, "message": self.message, "status": self.status}
+
+
+class Response:
+    """An answer read whole. Header names are lower-case; `elapsed` is in seconds."""
+
+    def __init__(self, status: int, headers: dict[str, str], body: bytes, elapsed: float) -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+        self.elapsed = elapsed
+
+    def text(self) -> str:
+        return self.body.decode("utf-8", "replace")
+
+    def json(self) -> t.Any:
+        try:
+            return json.loads(self.body)
+        except ValueError as exc:
+            raise ApiError(PROTOCOL, f"the answer is not JSON: {self.text()[:200]!r}", self.status, self.text()) from exc
+
+
+class Stream:
+    """An answer read line by line, as it arrives."""
+
+    def __init__(self, raw: t.Any, url: str) -> None:
+        self._raw = raw
+        self._url = url
+        self.status: int = raw.status if hasattr(raw, "status") else raw.getcode()
+        self.headers: dict[str, str] = {k.lower(): v for k, v in raw.headers.items()}
+
+    def __iter__(self) -> t.Iterator[str]:
+        try:
+            for line in self._raw:
+                yield line.decode("utf-8", "replace").rstrip("\r\n")
+        except Exception as exc:  # pylint: disable=broad-except
+            raise classify(exc, self._url) from exc
+
+    def close(self) -> None:
+        self._raw.close()
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *_args: object) -> None:
+        self.close()
+
+
+def error_text(body: str) -> str:
+    """The message in an error body: OpenAI's {"error": {"message": …}}, Ollama's {"error": "…"}, FastAPI's {"detail": …}."""
+    try:
+        data = json.loads(body)
+    except ValueError:
+        data = None
+    error: t.Any = body
+    if isinstance(data, dict):
+        error = data.get("error", data.get("detail", data.get("message"))) or body
+        if isinstance(error, dict):
+            error = error.get("message", error)
+    # One line: a proxy in between may answer with a page.
+    return " ".join(str(error).split())[:300]
+
+
+def classify_status(status: int, body: str, url: str) -> ApiError:
+    """The ApiError for an HTTP status of 400 or more."""
+    text = error_text(body)
+    lowered = text.lower()
+    if status in (401, 403):
+        layer = AUTH
+    elif (status == 404 and "model" in lowered) or (status == 400 and "invalid model name" in lowered):
+        layer = MODEL
+    elif status in (408, 504):
+        layer = TIMEOUT
+    elif status in (404, 405):
+        layer = PROTOCOL
+    else:
+        layer = BACKEND
+    return ApiError(layer, f"{url} answered {status}: {text}", status, body)
+
+
+def classify(exc: BaseException, url: str) -> ApiError:
+    """The ApiError for whatever urllib, ssl or the socket raised."""
+    if isinstance(exc, ApiError):
+        return exc
+    reason: t.Any = exc
+    while isinstance(reason, URLError) and not isinstance(reason, HTTPError) and isinstance(reason.reason, BaseException):
+        reason = reason.reason
+    text = str(reason) or type(reason).__name__
+    lowered = text.lower()
+    if isinstance(reason, (ssl.SSLError, ssl.CertificateError)) or "certificate" in lowered:
+        return ApiError(TLS, f"{url}: TLS failed: {text}")
+    if isinstance(reason, (socket.timeout, TimeoutError)) or "timed out" in lowered:
+        return ApiError(TIMEOUT, f"{url}: no answer in time: {text}")
+    if isinstance(reason, socket.gaierror) or "name or service not known" in lowered or "name resolution" in lowered:
+        return ApiError(DNS, f"{url}: the host name does not resolve: {text}")
+    # A server that hangs up was there, unlike one that refuses.
+    if isinstance(reason, (HTTPException, ConnectionResetError, BrokenPipeError)):
+        return ApiError(PROTOCOL, f"{url}: the answer broke off: {type(reason).__name__} {text}")
+    if isinstance(reason, OSError) or isinstance(exc, URLError):
+        return ApiError(REFUSED, f"{url}: cannot connect: {text}")
+    return ApiError(PROTOCOL, f"{url}: {type(reason).__name__}: {text}")
+
+
+class ApiClient:
+    """Calls one API. `timeout` is in seconds, between two reads, not for the whole call.
+
+    `use_proxy=False` is for services of this host: where a host has a proxy, its own address is not always exempt.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        token: str | None = None,
+        ca_path: str | None = None,
+        timeout: float = 30.0,
+        validate_certs: bool = True,
+        use_proxy: bool = True,
+    ) -> None:
+        self.base_url = base_url.rstrip("/")
+        self.token = token
+        self.ca_path = ca_path or None
+        self.timeout = timeout
+        self.validate_certs = validate_certs
+        self.use_proxy = use_proxy
+
+    def _open(self, method: str, path: str, payload: t.Any, headers: dict[str, str] | None, timeout: float | None) -> t.Any:
+        url = self.base_url + path
+        sent = {"Accept": "application/json"}
+        data = None
+        if payload is not None:
+            data = json.dumps(payload).encode()
+            sent["Content-Type"] = "application/json"
+        if self.token:
+            sent["Authorization"] = f"Bearer {self.token}"
+        sent.update(headers or {})
+        return open_url(
+            url,
+            method=method,
+            data=data,
+            headers=sent,
+            timeout=timeout or self.timeout,
+            ca_path=self.ca_path,
+            validate_certs=self.validate_certs,
+            use_proxy=self.use_proxy,
+            # An entry of a .netrc would take the place of the token.
+            use_netrc=False,
+            http_agent="selfhosted.llm",
+        )
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        payload: t.Any = None,
+        headers: dict[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> Response:
+        """Any answer, whatever its status. Raises ApiError only where there was none."""
+        started = time.monotonic()
+        url = self.base_url + path
+        try:
+            raw = self._open(method, path, payload, headers, timeout)
+        except HTTPError as exc:
+            raw = exc
+        except Exception as exc:
+            raise classify(exc, url) from exc
+        try:
+            body = raw.read()
+        except Exception as exc:
+            raise classify(exc, url) from exc
+        status = raw.code if isinstance(raw, HTTPError) else raw.getcode()
+        return Response(status, {k.lower(): v for k, v in raw.headers.items()}, body, time.monotonic() - started)
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        payload: t.Any = None,
+        headers: dict[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> Response:
+        """An answer below 400. Raises ApiError otherwise."""
+        response = self.call(method, path, payload, headers, timeout)
+        if response.status >= 400:
+            raise classify_status(response.status, response.text(), self.base_url + path)
+        return response
+
+    def stream(
+        self,
+        method: str,
+        path: str,
+        payload: t.Any = None,
+        headers: dict[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> Stream:
+        """An answer below 400, to be read line by line. Raises ApiError otherwise."""
+        url = self.base_url + path
+        try:
+            return Stream(self._open(method, path, payload, headers, timeout), url)
+        except HTTPError as exc:
+            raise classify_status(exc.code, exc.read().decode("utf-8", "replace"), url) from exc
+        except Exception as exc:
+            raise classify(exc, url) from exc

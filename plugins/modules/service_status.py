@@ -1,0 +1,167 @@
+#!/usr/bin/python
+# Copyright (c) The selfhosted.llm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: service_status
+short_description: Report units, releases, models and health of this host's services
+version_added: 0.1.0
+author: The selfhosted.llm contributors (@selfhosted)
+description:
+  - Reads only. A service that is missing or does not answer is a line of the result, not a failure.
+options:
+  services:
+    description: What to look at.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name:
+        description: Name of the systemd unit, without C(.service).
+        type: str
+        required: true
+      current:
+        description: Symbolic link to the live release.
+        type: path
+        required: true
+      url:
+        description: Where it answers on this host.
+        type: str
+        required: true
+      health:
+        description: Path that answers 200 when it is healthy.
+        type: str
+        required: true
+      models:
+        description: Path of its list of models. Empty where it has none.
+        type: str
+        default: ""
+      token:
+        description: Bearer token for O(services[].models).
+        type: str
+        default: ""
+attributes:
+  check_mode:
+    description: Changes nothing in any mode.
+    support: full
+  diff_mode:
+    description: Changes nothing.
+    support: none
+"""
+
+EXAMPLES = r"""
+- name: Look at the gateway
+  selfhosted.llm.service_status:
+    services:
+      - name: litellm
+        current: /opt/litellm/current
+        url: http://127.0.0.1:4000
+        health: /health/readiness
+        models: /v1/models
+        token: "{{ vault_litellm_master_key }}"
+"""
+
+RETURN = r"""
+services:
+  description: One entry for each of O(services), in its order.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: Name of the unit.
+      type: str
+    unit:
+      description: State of the unit, such as V(active) or V(not installed).
+      type: str
+    enabled:
+      description: Whether it starts at boot.
+      type: bool
+    restarts:
+      description: How often systemd had to restart it.
+      type: int
+    release:
+      description: Name of the live release.
+      type: str
+    healthy:
+      description: Whether O(services[].health) answered 200.
+      type: bool
+    health:
+      description: V(ok), or what was wrong.
+      type: str
+    models:
+      description: Names of the models it lists, sorted.
+      type: list
+      elements: str
+"""
+
+import os
+import typing as t
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.selfhosted.llm.plugins.module_utils import files
+from ansible_collections.selfhosted.llm.plugins.module_utils.http import ApiClient, ApiError
+from ansible_collections.selfhosted.llm.plugins.module_utils.systemd import Systemd
+
+SERVICE_OPTIONS = {
+    "name": {"type": "str", "required": True},
+    "current": {"type": "path", "required": True},
+    "url": {"type": "str", "required": True},
+    "health": {"type": "str", "required": True},
+    "models": {"type": "str", "default": ""},
+    "token": {"type": "str", "default": "", "no_log": True},
+}
+
+
+def model_names(answer: t.Any) -> list[str]:
+    """The names in OpenAI's {"data": [{"id"}]} or Ollama's {"models": [{"name"}]}."""
+    if not isinstance(answer, dict):
+        return []
+    items = answer.get("data") or answer.get("models") or []
+    return sorted(str(item.get("id") or item.get("name")) for item in items if isinstance(item, dict))
+
+
+def look_at(service: dict[str, t.Any], systemd: Systemd) -> dict[str, t.Any]:
+    state = systemd.state(f"{service['name']}.service")
+    try:
+        target = files.link_target(service["current"])
+    except ValueError:
+        target = None
+    found = {
+        "name": service["name"],
+        "unit": "not installed" if state.load == "not-found" else state.active,
+        "enabled": state.enabled == "enabled",
+        "restarts": state.restarts,
+        "release": os.path.basename(target) if target else "",
+        "healthy": False,
+        "health": "not asked",
+        "models": [],
+    }
+    if state.load == "not-found":
+        return found
+    client = ApiClient(service["url"], token=service["token"] or None, timeout=10, use_proxy=False)
+    try:
+        client.request("GET", service["health"])
+        found.update(healthy=True, health="ok")
+        if service["models"]:
+            found["models"] = model_names(client.request("GET", service["models"]).json())
+    except ApiError as exc:
+        found.update(healthy=False, health=exc.message)
+    return found
+
+
+def main() -> None:
+    module = AnsibleModule(
+        {"services": {"type": "list", "elements": "dict", "required": True, "options": SERVICE_OPTIONS}},
+        supports_check_mode=True,
+    )
+    systemd = Systemd(module.run_command)
+    module.exit_json(changed=False, services=[look_at(service, systemd) for service in module.params["services"]])
+
+
+if __name__ == "__main__":
+    main()
