@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 
 MODES = ("chat", "completion", "embedding", "rerank", "image_generation", "audio_transcription", "audio_speech")
 SOURCES = ("ollama", "servers", "provider")
+# The OpenAI client insists on a key; a server without authentication ignores it.
+UNUSED_KEY = "unused"
 
 _COMMON_KEYS = {
     "name": str,
@@ -207,10 +209,16 @@ def _with_key(identity: str, params: dict[str, t.Any], key: str | None) -> Deplo
     return Deployment(identity, {**params, "api_key": f"os.environ/{name}"}, (name, key))
 
 
+def _ollama_params(mode: str, model: str, url: str) -> dict[str, t.Any]:
+    """Embeddings go through Ollama's OpenAI-compatible API: of its native one LiteLLM does not count the requests in flight."""
+    if mode == "embedding":
+        return {"model": f"openai/{model}", "api_base": f"{url}/v1", "api_key": UNUSED_KEY}
+    return {"model": f"{'ollama_chat' if mode == 'chat' else 'ollama'}/{model}", "api_base": url}
+
+
 def _ollama_deployments(entry: t.Mapping[str, t.Any], hosts: t.Sequence[str], urls: t.Mapping[str, str]) -> list[Deployment]:
-    prefix = "ollama_chat" if entry.get("mode", "chat") == "chat" else "ollama"
-    model = f"{prefix}/{entry['ollama']['model']}"
-    return [Deployment(f"{entry['name']}@{host}", {"model": model, "api_base": urls[host]}, None) for host in hosts]
+    mode, model = entry.get("mode", "chat"), entry["ollama"]["model"]
+    return [Deployment(f"{entry['name']}@{host}", _ollama_params(mode, model, urls[host]), None) for host in hosts]
 
 
 def _server_deployments(entry: t.Mapping[str, t.Any]) -> list[Deployment]:
@@ -218,8 +226,7 @@ def _server_deployments(entry: t.Mapping[str, t.Any]) -> list[Deployment]:
     for server in _servers(f"llm_models ({entry['name']})", entry):
         upstream = server.get("model") or entry.get("model") or entry["name"]
         identity = f"{entry['name']}@{server.get('name') or urlsplit(server['url']).netloc.rpartition('@')[2]}"
-        # The OpenAI client insists on a key; a server without authentication ignores it.
-        params = {"model": f"openai/{upstream}", "api_base": server["url"].rstrip("/"), "api_key": "unused"}
+        params = {"model": f"openai/{upstream}", "api_base": server["url"].rstrip("/"), "api_key": UNUSED_KEY}
         params.update({key: server[key] for key in _LIMITS if key in server})
         deployments.append(_with_key(identity, params, server.get("api_key") or entry.get("api_key")))
     return deployments

@@ -1,0 +1,346 @@
+# Copyright (c) The selfhosted.llm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Everything that is checked of an OpenAI-compatible API, in order."""
+
+from __future__ import annotations
+
+import secrets
+import typing as t
+
+from ansible_collections.selfhosted.llm.plugins.module_utils.checklist import CheckError, CheckList, SkippedError
+from ansible_collections.selfhosted.llm.plugins.module_utils.http import AUTH, BACKEND, MODEL, PROTOCOL, ApiError, error_text
+from ansible_collections.selfhosted.llm.plugins.module_utils.openai_client import Answer, OpenAIClient, is_missing_database
+from ansible_collections.selfhosted.llm.plugins.module_utils.openai_load import analyse, run_load, skew
+
+GROUPS = ["models", "auth", "unknown_model", "chat", "stream", "embeddings", "load"]
+# What makes no backend work: this is all that check mode does.
+FREE_GROUPS = ["models", "auth", "unknown_model"]
+# The modes that are called; models of any other are only looked for in the list.
+CALLED_MODES = ("chat", "embedding")
+# A stream of an answer this long that comes in one piece was collected on the way.
+MIN_CHUNKS = 2
+
+
+class Model:
+    """A declared model: its public names, and the deployments that serve it."""
+
+    def __init__(self, spec: dict[str, t.Any]) -> None:
+        self.name: str = spec["name"]
+        self.mode: str = spec.get("mode") or "chat"
+        self.aliases: list[str] = list(spec.get("aliases") or [])
+        self.backends: list[str] = list(spec.get("backends") or [])
+
+    @property
+    def names(self) -> list[str]:
+        return [self.name, *self.aliases]
+
+
+class Plan:
+    """What to check, and how hard."""
+
+    def __init__(
+        self,
+        models: list[Model],
+        groups: t.Sequence[str] = tuple(GROUPS),
+        exact: bool = True,
+        max_tokens: int = 32,
+        requests: int = 40,
+        concurrency: int = 8,
+        load_models: t.Sequence[str] = (),
+        min_share: float = 0.25,
+        free_only: bool = False,
+    ) -> None:
+        self.models = models
+        self.groups = groups
+        self.exact = exact
+        self.max_tokens = max_tokens
+        self.requests = requests
+        self.concurrency = concurrency
+        self.load_models = load_models
+        self.min_share = min_share
+        self.free_only = free_only
+
+
+def compare_models(declared: t.Sequence[str], listed: t.Sequence[str], exact: bool) -> list[str]:
+    """How the listed models differ from the declared ones, in words."""
+    problems = []
+    missing = [name for name in declared if name not in listed]
+    extra = [name for name in listed if name not in declared]
+    if missing:
+        problems.append(f"not listed: {', '.join(missing)}")
+    if extra and exact:
+        problems.append(f"listed but not declared: {', '.join(extra)}")
+    return problems
+
+
+def refused(status: int, body: str) -> str | None:
+    """How the API refused the caller, or None if it did not."""
+    if status in (401, 403):
+        return f"HTTP {status}"
+    if is_missing_database(status, body):
+        return 'HTTP 400 "No connected db." (LiteLLM without a database)'
+    return None
+
+
+class Checker:
+    """Runs a plan against one API."""
+
+    def __init__(
+        self, url: str, api_key: str | None, plan: Plan, ca_path: str | None = None, timeout: float = 60.0, validate_certs: bool = True
+    ) -> None:
+        self.plan = plan
+        self.api_key = api_key
+        self.client = OpenAIClient(url, api_key, ca_path, timeout, validate_certs)
+        self._with_key: t.Callable[[str | None], OpenAIClient] = lambda key: OpenAIClient(url, key, ca_path, timeout, validate_certs)
+        self.checks = CheckList(hide=[api_key or ""])
+        self.listed: list[str] = []
+        self.loads: list[dict[str, t.Any]] = []
+
+    def run(self) -> dict[str, t.Any]:
+        unreachable, key_problem = self._connect()
+        for group in GROUPS:
+            if group not in self.plan.groups:
+                continue
+            if unreachable:
+                self.checks.skip(group, group, "the API cannot be reached: " + unreachable)
+            elif key_problem and group != "auth":
+                self.checks.skip(group, group, "the API does not take the key: " + key_problem)
+            elif self.plan.free_only and group not in FREE_GROUPS:
+                self.checks.skip(group, group, "check mode makes no backend work")
+            else:
+                getattr(self, "_" + group)()
+        counts = self.checks.counts()
+        return {
+            "client": "openai_api_check",
+            "url": self.client.base_url,
+            "server_version": self.client.server_version,
+            "listed_models": self.listed,
+            "ok": counts["failed"] == 0 and counts["passed"] > 0,
+            "counts": counts,
+            "checks": self.checks.checks,
+            "load": self.loads,
+        }
+
+    def _connect(self) -> tuple[str | None, str | None]:
+        """The first call. Returns why nothing more can be tried, and why nothing can be tried with this key."""
+        stop: dict[str, str] = {}
+
+        def check(details: dict[str, t.Any]) -> str:
+            try:
+                self.listed = self.client.models()
+            except ApiError as exc:
+                # Without a status there was no answer at all.
+                stop["unreachable" if exc.status is None else "key" if exc.layer == AUTH else "other"] = exc.message
+                raise
+            details["models"] = len(self.listed)
+            return f"answers with {len(self.listed)} models"
+
+        self.checks.run(f"answers at {self.client.base_url}", "connection", check)
+        return stop.get("unreachable"), stop.get("key")
+
+    def _models(self) -> None:
+        def check(details: dict[str, t.Any]) -> str:
+            declared = [name for model in self.plan.models for name in model.names]
+            details.update(declared=declared, listed=self.listed)
+            problems = compare_models(declared, self.listed, self.plan.exact)
+            if problems:
+                raise CheckError(MODEL, "; ".join(problems))
+            return f"{len(declared)} names, as declared"
+
+        self.checks.run("model list equals the declaration" if self.plan.exact else "model list holds the declaration", "models", check)
+        for model in self.plan.models:
+            if model.mode not in CALLED_MODES:
+                self.checks.skip(f"answer of {model.name}", "models", f"models of mode {model.mode} are only looked for in the list")
+
+    def _auth(self) -> None:
+        if not self.api_key:
+            for kind in ("wrong", "missing"):
+                self.checks.skip(f"{kind} key is refused", "auth", "no api_key is given: the API is meant to be open")
+            return
+        self._refusal("wrong key is refused", "sk-" + secrets.token_hex(24))
+        self._refusal("missing key is refused", None)
+
+    def _refusal(self, name: str, key: str | None) -> None:
+        model = self.plan.models[0]
+
+        def check(details: dict[str, t.Any]) -> str:
+            client = self._with_key(key)
+            path, payload = _small_request(model)
+            how = []
+            for method, where, body in (("GET", "/models", None), ("POST", path, payload)):
+                response = client.raw(method, where, body)
+                details[where] = response.status
+                refusal = refused(response.status, response.text())
+                if response.status < 300:
+                    raise CheckError(AUTH, f"{method} {where} answered {response.status}: anyone gets in")
+                if not refusal:
+                    text = f"{method} {where} answered {response.status} instead of 401 or 403: {error_text(response.text())}"
+                    raise CheckError(AUTH, text)
+                how.append(refusal)
+            return f"refused with {how[-1]}"
+
+        self.checks.run(name, "auth", check)
+
+    def _unknown_model(self) -> None:
+        def check(details: dict[str, t.Any]) -> str:
+            name = "no-such-model-" + secrets.token_hex(4)
+            response = self.client.raw("POST", "/chat/completions", self.client.chat_payload(name, "Hello", 1))
+            details["http_status"] = response.status
+            text = error_text(response.text())
+            if is_missing_database(response.status, response.text()) or response.status in (401, 403):
+                raise CheckError(AUTH, f"the key was refused ({response.status}): {text}")
+            if response.status < 300:
+                raise CheckError(MODEL, f"a model that does not exist answered with {response.status}")
+            if response.status not in (400, 404):
+                raise CheckError(PROTOCOL, f"answered {response.status} instead of 400 or 404: {text}")
+            return f"refused with HTTP {response.status}"
+
+        self.checks.run("unknown model is refused", "unknown_model", check)
+
+    def _of_mode(self, mode: str) -> list[Model]:
+        return [model for model in self.plan.models if model.mode == mode]
+
+    def _chat(self) -> None:
+        if not self._of_mode("chat"):
+            self.checks.skip("chat", "chat", "no chat model is declared")
+        for model in self._of_mode("chat"):
+            for name in model.names:
+                self.checks.run(f"chat with {name}", "chat", self._chat_check(model, name))
+
+    def _chat_check(self, model: Model, name: str) -> t.Callable[[dict[str, t.Any]], str]:
+        def check(details: dict[str, t.Any]) -> str:
+            answer = self.client.chat(name, _prompt(), self.plan.max_tokens)
+            details.update(model=name, backend=answer.backend, tokens=answer.tokens, seconds=round(answer.seconds, 4))
+            _known_backend(model, answer)
+            return f"{answer.tokens if answer.tokens is not None else 'some'} tokens{_from(answer)}"
+
+        return check
+
+    def _stream(self) -> None:
+        if not self._of_mode("chat"):
+            self.checks.skip("streamed chat", "stream", "no chat model is declared")
+        for model in self._of_mode("chat"):
+            self.checks.run(f"streamed chat with {model.name}", "stream", self._stream_check(model))
+
+    def _stream_check(self, model: Model) -> t.Callable[[dict[str, t.Any]], str]:
+        def check(details: dict[str, t.Any]) -> str:
+            answer = self.client.stream_chat(model.name, _prompt(), self.plan.max_tokens)
+            details.update(model=model.name, backend=answer.backend, chunks=answer.chunks, seconds=round(answer.seconds, 4))
+            details.update(ttft=None if answer.ttft is None else round(answer.ttft, 4), finish_reason=answer.finish_reason)
+            if answer.chunks < MIN_CHUNKS:
+                raise CheckError(
+                    PROTOCOL, f"the answer came in {answer.chunks} piece: something on the way collects it, or the model said nothing"
+                )
+            if not answer.finish_reason:
+                raise CheckError(PROTOCOL, "the stream ended with [DONE] but without a finish_reason: the answer may be cut")
+            _known_backend(model, answer)
+            return f"first token after {answer.ttft or 0.0:.3f} s, {answer.chunks} chunks, [DONE]{_from(answer)}"
+
+        return check
+
+    def _embeddings(self) -> None:
+        if not self._of_mode("embedding"):
+            self.checks.skip("embeddings", "embeddings", "no embedding model is declared")
+        for model in self._of_mode("embedding"):
+            for name in model.names:
+                self.checks.run(f"embeddings by {name}", "embeddings", self._embed_check(model, name))
+
+    def _embed_check(self, model: Model, name: str) -> t.Callable[[dict[str, t.Any]], str]:
+        def check(details: dict[str, t.Any]) -> str:
+            answer = self.client.embed(name, [_prompt(), "A second text."])
+            details.update(model=name, backend=answer.backend, dimensions=len(answer.vectors[0]), seconds=round(answer.seconds, 4))
+            _known_backend(model, answer)
+            return f"2 vectors of {len(answer.vectors[0])} dimensions{_from(answer)}"
+
+        return check
+
+    def _load(self) -> None:
+        if self.plan.load_models:
+            chosen = [model for model in self.plan.models if model.name in self.plan.load_models]
+        else:
+            chosen = [model for model in self.plan.models if len(model.backends) > 1 and model.mode in CALLED_MODES]
+        if not chosen:
+            self.checks.skip("load", "load", "no declared model has two or more backends")
+        for model in chosen:
+            self._load_model(model)
+
+    def _load_model(self, model: Model) -> None:
+        numbers: dict[str, t.Any] = {}
+        # Fewer in flight than that, and a fair gateway would have no reason to use every backend.
+        concurrency = max(self.plan.concurrency, 2 * len(model.backends))
+
+        def ask(number: int) -> Answer:
+            if model.mode == "embedding":
+                return self.client.embed(model.name, [_prompt(number)])
+            return self.client.stream_chat(model.name, _prompt(number), self.plan.max_tokens)
+
+        def load_check(details: dict[str, t.Any]) -> str:
+            # A backend that must first load the model would count as slow, and get no share.
+            warm_up = run_load(ask, concurrency, concurrency)
+            details.update(model=model.name, concurrency=concurrency, warm_up_seconds=round(warm_up.seconds, 3))
+            load = warm_up
+            if not any(sample.error for sample in warm_up.samples):
+                load = run_load(ask, self.plan.requests, concurrency)
+                numbers.update(analyse(load, model.backends), model=model.name, mode=model.mode, concurrency=concurrency)
+                numbers.update(min_share=self.plan.min_share, streamed=model.mode != "embedding", warm_up_seconds=round(warm_up.seconds, 3))
+                self.loads.append(numbers)
+                details.update(
+                    {
+                        key: numbers[key]
+                        for key in ("requests", "answered", "failed", "unsent", "errors", "seconds", "rate", "latency", "ttft")
+                    }
+                )
+            errors = [sample.error for sample in load.samples if sample.error]
+            if errors:
+                layers = [error.layer for error in errors]
+                worst = max(layers, key=layers.count)
+                first = next(error for error in errors if error.layer == worst)
+                phase = "warm-up " if load is warm_up else ""
+                unsent = f", {load.unsent} more not sent" if load.unsent else ""
+                raise CheckError(worst, f"{len(errors)} of {len(load.samples)} {phase}requests failed{unsent}; the first: {first.message}")
+            latency = numbers["latency"]
+            return (
+                f"{numbers['requests']} requests, {concurrency} at a time: {numbers['rate']:.1f}/s, "
+                f"p50 {latency['p50']:.3f} s, p95 {latency['p95']:.3f} s, p99 {latency['p99']:.3f} s"
+            )
+
+        def share_check(details: dict[str, t.Any]) -> str:
+            if not numbers:
+                raise SkippedError(f"the load on {model.name} did not get through its warm-up")
+            if not model.backends:
+                raise SkippedError(f"no backends are declared for {model.name}")
+            details.update(
+                model=model.name,
+                backends=[{key: entry[key] for key in ("backend", "requests", "share", "in_flight")} for entry in numbers["backends"]],
+            )
+            if numbers["unnamed"]:
+                raise CheckError(PROTOCOL, f"{numbers['unnamed']} answers do not name their backend (header x-litellm-model-id): no proof")
+            problems = skew(numbers, model.backends, self.plan.min_share)
+            if problems:
+                raise CheckError(BACKEND, "; ".join(problems))
+            return ", ".join(f"{entry['backend']} {entry['share'] * 100:.3g} %" for entry in numbers["backends"])
+
+        self.checks.run(f"load on {model.name}", "load", load_check)
+        self.checks.run(f"every backend of {model.name} takes part", "load", share_check)
+
+
+def _prompt(number: int | None = None) -> str:
+    """A question whose answer is several tokens long. It differs each time, or a response cache would answer it."""
+    nonce = secrets.token_hex(4) if number is None else f"{secrets.token_hex(4)} {number}"
+    return f"Count from one to ten in words. ({nonce})"
+
+
+def _small_request(model: Model) -> tuple[str, dict[str, t.Any]]:
+    if model.mode == "embedding":
+        return "/embeddings", {"model": model.name, "input": ["Hello"]}
+    return "/chat/completions", OpenAIClient.chat_payload(model.name, "Hello", 1)
+
+
+def _known_backend(model: Model, answer: Answer) -> None:
+    if model.backends and answer.backend and answer.backend not in model.backends:
+        raise CheckError(BACKEND, f"{answer.backend} answered, which is not declared for {model.name} ({', '.join(model.backends)})")
+
+
+def _from(answer: Answer) -> str:
+    return f", from {answer.backend}" if answer.backend else ""

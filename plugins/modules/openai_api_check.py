@@ -1,0 +1,356 @@
+#!/usr/bin/python
+# Copyright (c) The selfhosted.llm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Proves in one call that an OpenAI-compatible API does what was declared."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: openai_api_check
+short_description: Prove that an OpenAI-compatible API answers, balances and refuses as declared
+version_added: 0.1.0
+author:
+  - The selfhosted.llm contributors (@selfhosted-llm)
+description:
+  - Exercises an OpenAI-compatible API, such as a LiteLLM gateway, in one call. It compares the model list with the declaration,
+    chats, streams, embeds, tries a wrong key, no key and an unknown model, and puts each model that has several backends under
+    concurrent load to see what share every backend gets.
+  - Each check that fails names the layer at fault.
+  - When the API cannot be reached at all, one check fails and all others are skipped with that reason.
+attributes:
+  check_mode:
+    description: Can run in check mode and return what it finds without changing anything.
+    support: full
+    details:
+      - The module never changes anything. In check mode it also makes no backend work, so C(chat), C(stream), C(embeddings)
+        and C(load) are skipped, with that reason.
+  diff_mode:
+    description: Returns what has changed, or would.
+    support: none
+options:
+  url:
+    description: Address of the API, with or without C(/v1).
+    type: str
+    required: true
+  api_key:
+    description:
+      - The key that must be accepted. Without one the API is taken to be open, and the refusal of keys is skipped.
+    type: str
+  ca_path:
+    description: PEM file with the certificate authorities to trust instead of the system's.
+    type: path
+  validate_certs:
+    description: Whether to verify the certificate of an C(https) address.
+    type: bool
+    default: true
+  timeout:
+    description:
+      - Seconds to wait between two pieces of an answer, and for a stream to end. A model that must first be loaded answers late.
+    type: float
+    default: 120.0
+  models:
+    description: What the API is to offer. An empty list is an error, as nothing would be proven.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name:
+        description: The name clients ask for.
+        type: str
+        required: true
+      mode:
+        description: What the model does. Only C(chat) and C(embedding) are called; the others are looked for in the list.
+        type: str
+        choices: [chat, completion, embedding, rerank, image_generation, audio_transcription, audio_speech]
+        default: chat
+      aliases:
+        description: Other names for the model, which are listed and must answer, too.
+        type: list
+        elements: str
+        default: []
+      backends:
+        description:
+          - The deployments that serve the model, as the API names them in the header C(x-litellm-model-id), else in
+            C(x-litellm-model-api-base). Answers from any other are a failure.
+        type: list
+        elements: str
+        default: []
+  expect_exact_models:
+    description: Whether the API may list nothing but the declared names and aliases.
+    type: bool
+    default: true
+  checks:
+    description:
+      - Which groups of checks to run. That the API answers is always checked.
+    type: list
+    elements: str
+    choices: [models, auth, unknown_model, chat, stream, embeddings, load]
+    default: [models, auth, unknown_model, chat, stream, embeddings, load]
+  max_tokens:
+    description: Limit for the length of each answer.
+    type: int
+    default: 32
+  load:
+    description:
+      - The load under which the distribution over the backends is measured. Chat models are streamed from, so that the time to the
+        first token is measured as well. As many requests as run at a time are sent ahead and not counted, so that every backend
+        has the model loaded.
+    type: dict
+    default: {}
+    suboptions:
+      requests:
+        description: Number of requests to each model.
+        type: int
+        default: 40
+      concurrency:
+        description: Number of requests at a time; at least two for each backend are used.
+        type: int
+        default: 8
+      models:
+        description: Names of the models to load; by default those that have two or more backends.
+        type: list
+        elements: str
+        default: []
+  min_share:
+    description:
+      - The part of its fair share (one divided by the number of backends) that each backend must get under load. Least-busy rightly
+        gives a slow host less than a fast one.
+    type: float
+    default: 0.25
+  report_only:
+    description: Return the results without failing when a check failed, so that a report can be written first. Look at C(ok).
+    type: bool
+    default: false
+seealso:
+  - module: selfhosted.llm.verify_report
+"""
+
+EXAMPLES = r"""
+- name: Prove that the gateway serves what was declared
+  selfhosted.llm.openai_api_check:
+    url: http://gateway:4000
+    api_key: "{{ litellm_proxy_master_key }}"
+    models:
+      - name: phi3-3.8b
+        aliases: [default]
+        backends: [phi3-3.8b@llm01, phi3-3.8b@llm02]
+      - name: embed
+        mode: embedding
+
+- name: Only look who gets in, and keep the results
+  selfhosted.llm.openai_api_check:
+    url: https://gateway.example.com
+    ca_path: /etc/ssl/certs/company.pem
+    api_key: "{{ litellm_proxy_master_key }}"
+    models: [{name: phi3-3.8b}]
+    checks: [auth]
+    report_only: true
+  register: result
+"""
+
+RETURN = r"""
+ok:
+  description: Whether no check failed, and at least one passed.
+  returned: always
+  type: bool
+  sample: true
+url:
+  description: The base URL that was called.
+  returned: always
+  type: str
+  sample: http://gateway:4000/v1
+client:
+  description: What made the calls.
+  returned: always
+  type: str
+  sample: openai_api_check
+server_version:
+  description: The version LiteLLM gives in its answers; null for others.
+  returned: always
+  type: str
+  sample: 1.106.2
+listed_models:
+  description: What the API listed.
+  returned: always
+  type: list
+  elements: str
+counts:
+  description: How many checks passed, failed and were skipped.
+  returned: always
+  type: dict
+  sample: {passed: 12, failed: 0, skipped: 1}
+checks:
+  description: Each check in the order of execution.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: What was checked.
+      type: str
+    group:
+      description: The group it belongs to, C(connection) or one of the option O(checks).
+      type: str
+    status:
+      description: C(passed), C(failed) or C(skipped).
+      type: str
+    layer:
+      description: >-
+        Where a failed check failed: C(refused), C(dns), C(timeout), C(tls), C(auth), C(model), C(backend) or C(protocol).
+      type: str
+    message:
+      description: What was found, or the reason for skipping.
+      type: str
+    seconds:
+      description: How long it took.
+      type: float
+    details:
+      description: What was measured.
+      type: dict
+load:
+  description: The measurements under load, one entry for each model.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    model:
+      description: Name of the model.
+      type: str
+    requests:
+      description: Number of requests sent.
+      type: int
+    concurrency:
+      description: Number of requests at a time.
+      type: int
+    answered:
+      description: Number of requests answered in full.
+      type: int
+    seconds:
+      description: Duration of the load.
+      type: float
+    rate:
+      description: Answers per second.
+      type: float
+    latency:
+      description: Count, mean, min, p50, p95, p99 and max, in seconds.
+      type: dict
+    ttft:
+      description: The same of the time to the first token.
+      type: dict
+    samples:
+      description: Up to 400 of the latencies, sorted.
+      type: list
+      elements: float
+    backends:
+      description: >-
+        For each backend its C(requests), C(share), C(in_flight) (mean number of open requests), C(latency), C(ttft), C(samples), and
+        whether it was C(declared).
+      type: list
+      elements: dict
+"""
+
+import typing as t
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.selfhosted.llm.plugins.module_utils.checklist import failure_message
+from ansible_collections.selfhosted.llm.plugins.module_utils.openai_checks import CALLED_MODES, GROUPS, Checker, Model, Plan
+
+MODES = ["chat", "completion", "embedding", "rerank", "image_generation", "audio_transcription", "audio_speech"]
+
+
+def bad_options(params: dict[str, t.Any]) -> str | None:
+    """Why the options cannot prove anything, or None."""
+    names = [name for model in params["models"] for name in [model["name"]] + model["aliases"]]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if not names:
+        return "models is empty: there is nothing to prove"
+    if repeated:
+        return f"models declares these names more than once: {', '.join(repeated)}"
+    if not params["checks"]:
+        return "checks is empty: there is nothing to prove"
+    unknown = [name for name in params["load"]["models"] if name not in [model["name"] for model in params["models"]]]
+    if unknown:
+        return f"load.models names models that are not declared: {', '.join(unknown)}"
+    silent = [
+        model["name"] for model in params["models"] if model["name"] in params["load"]["models"] and model["mode"] not in CALLED_MODES
+    ]
+    if silent:
+        return f"load.models names models that are neither chat nor embedding: {', '.join(silent)}"
+    for name, value in (
+        ("max_tokens", params["max_tokens"]),
+        ("load.requests", params["load"]["requests"]),
+        ("load.concurrency", params["load"]["concurrency"]),
+    ):
+        if value < 1:
+            return f"{name} must be at least 1, not {value}"
+    if params["timeout"] <= 0:
+        return "timeout must be more than 0"
+    if not 0 <= params["min_share"] <= 1:
+        return f"min_share must be between 0 and 1, not {params['min_share']:g}"
+    return None
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "url": {"type": "str", "required": True},
+            "api_key": {"type": "str", "no_log": True},
+            "ca_path": {"type": "path"},
+            "validate_certs": {"type": "bool", "default": True},
+            "timeout": {"type": "float", "default": 120.0},
+            "models": {
+                "type": "list",
+                "elements": "dict",
+                "required": True,
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    "mode": {"type": "str", "choices": MODES, "default": "chat"},
+                    "aliases": {"type": "list", "elements": "str", "default": []},
+                    "backends": {"type": "list", "elements": "str", "default": []},
+                },
+            },
+            "expect_exact_models": {"type": "bool", "default": True},
+            "checks": {"type": "list", "elements": "str", "choices": GROUPS, "default": GROUPS},
+            "max_tokens": {"type": "int", "default": 32, "no_log": False},
+            "load": {
+                "type": "dict",
+                "default": {},
+                "options": {
+                    "requests": {"type": "int", "default": 40},
+                    "concurrency": {"type": "int", "default": 8},
+                    "models": {"type": "list", "elements": "str", "default": []},
+                },
+            },
+            "min_share": {"type": "float", "default": 0.25},
+            "report_only": {"type": "bool", "default": False},
+        },
+        supports_check_mode=True,
+    )
+    params = module.params
+    problem = bad_options(params)
+    if problem:
+        module.fail_json(msg=problem)
+    plan = Plan(
+        models=[Model(spec) for spec in params["models"]],
+        groups=params["checks"],
+        exact=params["expect_exact_models"],
+        max_tokens=params["max_tokens"],
+        requests=params["load"]["requests"],
+        concurrency=params["load"]["concurrency"],
+        load_models=params["load"]["models"],
+        min_share=params["min_share"],
+        free_only=module.check_mode,
+    )
+    result = Checker(params["url"], params["api_key"], plan, params["ca_path"], params["timeout"], params["validate_certs"]).run()
+    if not result["ok"]:
+        message = failure_message(result["checks"])
+        if not params["report_only"]:
+            module.fail_json(msg=message, changed=False, **result)
+        module.exit_json(msg=message, changed=False, **result)
+    module.exit_json(changed=False, **result)
+
+
+if __name__ == "__main__":
+    main()
