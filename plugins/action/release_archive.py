@@ -1,0 +1,11 @@
+# Copyright (c) The selfhosted.llm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from ansible_collections.selfhosted.llm.plugins.plugin_utils.progress import ProgressAction
+
+
+class ActionModule(ProgressAction):
+    """Shows downloads."""
