@@ -78,6 +78,10 @@ class Stream:
                 yield line.decode("utf-8", "replace").rstrip("\r\n")
         except Exception as exc:  # pylint: disable=broad-except
             raise classify(exc, self._url) from exc
+        # http.client reports a cut only where all is read at once; line by line it looks like the end.
+        chunks_due = getattr(self._raw, "chunked", False) and self._raw.chunk_left is not None
+        if chunks_due or getattr(self._raw, "length", None):
+            raise ApiError(PROTOCOL, f"{self._url}: the answer broke off")
 
     def close(self) -> None:
         self._raw.close()

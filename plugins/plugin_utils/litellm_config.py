@@ -65,6 +65,10 @@ def build_config(model_list: t.Sequence[Mapping], settings: Mapping, extra: Mapp
     }
     if not settings.get("log_prompts"):
         config["litellm_settings"]["turn_off_message_logging"] = True
+    # LiteLLM tries five at the most, unless told otherwise.
+    longest = max((len(targets) for item in settings.get("model_fallbacks") or [] for targets in item.values()), default=0)
+    if longest > 5:
+        config["router_settings"]["max_fallbacks"] = longest
     for name, (section, key) in _PLACES.items():
         value = settings.get(name)
         if value is not None and value != "" and value != [] and value != {}:

@@ -318,8 +318,18 @@ class Catalogue:
         return {alias: entry["name"] for entry in self.models for alias in entry.get("aliases", [])}
 
     def fallbacks(self) -> list[dict[str, list[str]]]:
-        """LiteLLM's router_settings.fallbacks."""
-        return [{entry["name"]: list(entry["fallbacks"])} for entry in self.models if entry.get("fallbacks")]
+        """LiteLLM's router_settings.fallbacks: each deployment of the model by its id, the home last, then the declared ones.
+
+        Retries alone can all go to a dead host: it has nothing in flight, refused connections cause no cooldown, and LiteLLM's counters
+        of the others may be too high after time-outs. Aliases are listed too, LiteLLM looks up the name that was asked for.
+        """
+        found = []
+        for entry, deployments_of in zip(self.models, self._by_model):
+            ids = [deployment.id for deployment in deployments_of[1:] + deployments_of[:1]] if len(deployments_of) > 1 else []
+            targets = ids + list(entry.get("fallbacks", []))
+            if targets:
+                found += [{public: targets} for public in public_names(entry)]
+        return found
 
     def expected(self) -> list[dict[str, t.Any]]:
         """What a verification has to find: of each model its names, its mode and the ids of its deployments."""
