@@ -23,9 +23,7 @@ def addresses(hosts: t.Sequence[str], hostvars: HostVars) -> list[str]:
     return [address_of(hostvars, host) for host in hosts]
 
 
-def host_urls(
-    hosts: t.Sequence[str], hostvars: HostVars, port_variable: str, default_port: int, url_variable: str = ""
-) -> dict[str, str]:
+def host_urls(hosts: t.Sequence[str], hostvars: HostVars, port_variable: str, default_port: int, url_variable: str = "") -> dict[str, str]:
     """The base URL of a service on each host; a host that has `url_variable` is reached there instead."""
     urls = {}
     for host in hosts:

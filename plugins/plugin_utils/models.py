@@ -324,7 +324,7 @@ class Catalogue:
         of the others may be too high after time-outs. Aliases are listed too, LiteLLM looks up the name that was asked for.
         """
         found = []
-        for entry, deployments_of in zip(self.models, self._by_model):
+        for entry, deployments_of in zip(self.models, self._by_model, strict=True):
             ids = [deployment.id for deployment in deployments_of[1:] + deployments_of[:1]] if len(deployments_of) > 1 else []
             targets = ids + list(entry.get("fallbacks", []))
             if targets:

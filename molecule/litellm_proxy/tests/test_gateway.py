@@ -123,5 +123,7 @@ def test_failed_deploys_left_nothing(host):
 def test_survives_a_restart(host):
     assert host.run("systemctl restart litellm").rc == 0
     # curl's own waiting, no sleep: it retries while the port is closed.
-    waited = host.run(f"curl -sS --retry 60 --retry-delay 1 --retry-connrefused --max-time 90 -H 'Authorization: Bearer {KEY}' {LOCAL}/v1/models")
+    waited = host.run(
+        f"curl -sS --retry 60 --retry-delay 1 --retry-connrefused --max-time 90 -H 'Authorization: Bearer {KEY}' {LOCAL}/v1/models"
+    )
     assert "tiny" in waited.stdout, journal(host)

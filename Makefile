@@ -1,0 +1,58 @@
+# Every target does the set-up it needs (scripts/bootstrap); on Debian or Ubuntu as root it installs what is missing.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+BIN := .venv/bin
+
+# make molecule SCENARIO=litellm_proxy
+SCENARIO ?=
+
+.PHONY: help setup demo demo-down test lint unit molecule sanity build docs bench requirements-dev
+
+help: ## Show this
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 22
+
+demo: ## The whole service in four containers on this machine; leaves it running
+	@scripts/demo up
+
+demo-down: ## Remove the demo: containers, network, its secrets
+	@scripts/demo down
+
+test: ## Everything CI runs
+	@scripts/test-all
+
+setup: ## Get this machine ready: .venv, Docker, what the tests need
+	@scripts/bootstrap
+
+lint: ## ansible-lint, yamllint, ruff, mypy, shellcheck
+	@scripts/bootstrap venv
+	@scripts/lint
+
+sanity: ## ansible-test sanity
+	@scripts/bootstrap venv
+	@scripts/sanity
+
+unit: ## Unit tests of the plugins; docs and specs agree
+	@scripts/bootstrap venv
+	@$(BIN)/python -m pytest
+
+build: ## Build the collection, install the artifact, load its plays by name
+	@scripts/bootstrap venv
+	@scripts/build-test
+
+molecule: ## Roles and plays on systemd containers (SCENARIO=name for one)
+	@scripts/bootstrap test
+	@$(BIN)/python scripts/molecule-run $(SCENARIO)
+
+docs: ## Write the variable tables of the roles' READMEs
+	@scripts/bootstrap venv
+	@$(BIN)/python scripts/role_docs.py
+
+bench: ## Measure; results go to docs/benchmarks.md
+	@scripts/bootstrap test
+	@tests/bench/run
+
+requirements-dev: ## Lock requirements-dev.in anew
+	@scripts/bootstrap venv
+	@$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 --no-annotate \
+	  --custom-compile-command "make requirements-dev" --output-file requirements-dev.txt requirements-dev.in

@@ -1,0 +1,226 @@
+# Copyright (c) The selfhosted.llm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A scripted OpenAI-compatible server, to show each way in which an API can fail its checks."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import itertools
+import json
+import ssl
+import threading
+import time
+import typing as t
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+KEY = "sk-the-right-key-0123456789"
+
+
+def self_signed(tmp_path: t.Any) -> str:
+    """A self-signed certificate of localhost, with its key, in one file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    names = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, now - datetime.timedelta(hours=1), now + datetime.timedelta(hours=1))
+    cert = (
+        builder.add_extension(names, False).add_extension(x509.BasicConstraints(ca=True, path_length=None), True).sign(key, hashes.SHA256())
+    )
+    path = tmp_path / "server.pem"
+    path.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        + cert.public_bytes(serialization.Encoding.PEM)
+    )
+    return str(path)
+
+
+class FakeOpenAI:
+    """Behaves well; a test sets the attribute that makes it fail."""
+
+    def __init__(self) -> None:
+        self.key: str | None = KEY
+        self.models = ["phi3", "default", "embed"]
+        self.backends = {"phi3": ["phi3@a", "phi3@b"], "embed": ["embed@a"]}
+        self.names_backend = True
+        self.without_database = False
+        self.refusal_status = 401
+        self.takes_unknown_models = False
+        self.unknown_status = 404
+        self.chat_status = 200
+        self.answer: t.Any = None  # the whole body of a chat
+        self.list_body: bytes | None = None
+        self.vectors: list[t.Any] | None = None
+        self.chunks = ["one", " two", " three"]
+        self.ending = "done"  # of a stream: done, no_done, cut, error, no_finish, garbage
+        self.delay = 0.0
+        self.fails_after: int | None = None  # chats that succeed before the backends fail
+        self.requests: list[tuple[str, str, str | None, t.Any]] = []
+        self.calls = 0  # to models that exist
+        self.open_now = 0
+        self.open_most = 0
+        self._turn = {name: itertools.cycle(names) for name, names in self.backends.items()}
+        self._lock = threading.Lock()
+        self._server: ThreadingHTTPServer | None = None
+        self.port = 0
+        self.scheme = "http"
+
+    @property
+    def url(self) -> str:
+        return f"{self.scheme}://localhost:{self.port}"
+
+    def serve(self, model: str, backends: list[str]) -> None:
+        """Answers for the model come from these, in turn."""
+        self.backends[model] = backends
+        self._turn[model] = itertools.cycle(backends)
+
+    def start(self, certificate: str | None = None) -> None:
+        fake = self
+
+        class Handler(_Handler):
+            server_fake = fake
+
+        self._server = _Server(("localhost", 0), Handler)
+        self._server.daemon_threads = True
+        self.port = self._server.server_address[1]
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+            self.scheme = "https"
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+
+    def stop(self) -> None:
+        if self._server:
+            self._server.shutdown()
+            self._server.server_close()
+
+    def next_backend(self, model: str) -> str:
+        with self._lock:
+            return next(self._turn[model])
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, *_args: t.Any) -> None:
+        """A client that gave up is part of some tests."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server_fake: FakeOpenAI
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_args: t.Any) -> None:
+        pass
+
+    def _send(self, status: int, body: t.Any, headers: dict[str, str] | None = None) -> None:
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(data)
+
+    def _error(self, status: int, message: str) -> None:
+        self._send(status, {"error": {"message": message, "code": str(status)}})
+
+    def _let_in(self) -> bool:
+        fake = self.server_fake
+        sent = self.headers.get("Authorization")
+        if fake.key is None or sent == "Bearer " + fake.key:
+            return True
+        if sent and fake.without_database:
+            self._error(400, "No connected db.")
+        else:
+            self._error(fake.refusal_status, "Authentication Error, the key %s is wrong" % (sent or ""))
+        return False
+
+    def do_GET(self) -> None:
+        fake = self.server_fake
+        fake.requests.append(("GET", self.path, self.headers.get("Authorization"), None))
+        time.sleep(fake.delay)
+        if self.path == "/moved/v1/models":
+            self.send_response(301)
+            self.send_header("Location", "http://elsewhere.invalid/v1/models")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+        elif self._let_in():
+            body = fake.list_body or json.dumps({"data": [{"id": name} for name in fake.models]}).encode()
+            self._send(200, body, {"x-litellm-version": "1.2.3"})
+
+    def do_POST(self) -> None:
+        fake = self.server_fake
+        payload = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        fake.requests.append(("POST", self.path, self.headers.get("Authorization"), payload))
+        if not self._let_in():
+            return
+        with fake._lock:
+            fake.open_now += 1
+            fake.open_most = max(fake.open_most, fake.open_now)
+        try:
+            time.sleep(fake.delay)
+            self._answer(fake, payload)
+        finally:
+            with fake._lock:
+                fake.open_now -= 1
+
+    def _answer(self, fake: FakeOpenAI, payload: t.Any) -> None:
+        model = {"default": "phi3"}.get(payload["model"], payload["model"])
+        if model not in fake.backends and not fake.takes_unknown_models:
+            self._error(fake.unknown_status, f"The model {model} does not exist")
+            return
+        if model not in fake.backends:
+            model = "phi3"
+        with fake._lock:
+            fake.calls += 1
+            chats = fake.calls
+        if fake.chat_status != 200 or (fake.fails_after is not None and chats > fake.fails_after):
+            self._error(
+                fake.chat_status if fake.chat_status != 200 else 500, f"the backend is gone (asked with {self.headers['Authorization']})"
+            )
+            return
+        headers = {"x-litellm-model-id": fake.next_backend(model)} if fake.names_backend else {}
+        if self.path.endswith("/embeddings"):
+            vectors = fake.vectors if fake.vectors is not None else [[0.1, 0.2, 0.3] for _text in payload["input"]]
+            self._send(200, {"data": [{"embedding": vector} for vector in vectors]}, headers)
+        elif payload.get("stream"):
+            self._stream(fake, headers)
+        else:
+            body = fake.answer or {
+                "choices": [{"message": {"content": "one two"}, "finish_reason": "stop"}],
+                "usage": {"completion_tokens": 2},
+            }
+            self._send(200, body, headers)
+
+    def _stream(self, fake: FakeOpenAI, headers: dict[str, str]) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Transfer-Encoding", "chunked")
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        for text in fake.chunks:
+            self._event(json.dumps({"choices": [{"delta": {"content": text}}]}))
+        if fake.ending == "cut":
+            self.close_connection = True
+            return
+        if fake.ending == "garbage":
+            self._event("{not json")
+        if fake.ending == "error":
+            self._event(json.dumps({"error": {"message": "the backend went away"}}))
+        elif fake.ending != "no_finish":
+            self._event(json.dumps({"choices": [{"delta": {}, "finish_reason": "stop"}]}))
+        if fake.ending != "no_done":
+            self._event("[DONE]")
+        self.wfile.write(b"0\r\n\r\n")
+
+    def _event(self, data: str) -> None:
+        event = f"data: {data}\n\n".encode()
+        self.wfile.write(b"%x\r\n%s\r\n" % (len(event), event))
+        self.wfile.flush()

@@ -1,0 +1,127 @@
+# Copyright (c) The selfhosted.llm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import typing as t
+from pathlib import Path
+from urllib.error import URLError
+
+import pytest
+
+from ansible_collections.selfhosted.llm.plugins.modules import service_status
+from ansible_collections.selfhosted.llm.plugins.modules.service_status import model_names
+from ansible_collections.selfhosted.llm.tests.unit.scripted_http import ScriptedHttp, run_module
+
+UP = "LoadState=loaded\nActiveState=active\nSubState=running\nResult=success\nUnitFileState=enabled\nNRestarts=2\nJob=\n"
+MISSING = "LoadState=not-found\nActiveState=inactive\nSubState=dead\nResult=success\nJob=\n"
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> t.Iterator[ScriptedHttp]:
+    scripted = ScriptedHttp(monkeypatch)
+    yield scripted
+    scripted.done()
+
+
+@pytest.fixture
+def units(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    answers = {"litellm.service": UP}
+
+    def run_command(_self: t.Any, command: list[str], **_options: t.Any) -> tuple[int, str, str]:
+        assert command[:2] == ["systemctl", "show"], "it reads only"
+        return 0, answers.get(command[-1], MISSING), ""
+
+    monkeypatch.setattr(service_status.AnsibleModule, "run_command", run_command)
+    return answers
+
+
+Look = t.Callable[..., dict[str, t.Any]]
+
+
+@pytest.fixture
+def look(tmp_path: Path, units: dict[str, str], capsys: pytest.CaptureFixture[str]) -> Look:
+    def call(**changes: t.Any) -> dict[str, t.Any]:
+        service = {"name": "litellm", "current": str(tmp_path / "current"), "url": "http://127.0.0.1:4000", "health": "/health", **changes}
+        result = run_module(capsys, service_status.main, {"services": [service]})
+        assert result["changed"] is False
+        return t.cast("dict[str, t.Any]", result["services"][0])
+
+    return call
+
+
+def test_a_healthy_service(look: Look, server: ScriptedHttp, tmp_path: Path) -> None:
+    (tmp_path / "current").symlink_to("/opt/litellm/releases/1.2.3-abc")
+    server.expect("GET", "/health", answer="ok")
+    server.expect("GET", "/v1/models", answer={"data": [{"id": "b"}, {"id": "a"}]})
+    assert look(models="/v1/models", token="sk-1") == {
+        "name": "litellm",
+        "unit": "active",
+        "enabled": True,
+        "restarts": 2,
+        "release": "1.2.3-abc",
+        "healthy": True,
+        "health": "ok",
+        "models": ["a", "b"],
+    }
+    assert server.requests[1]["headers"]["Authorization"] == "Bearer sk-1"
+    assert server.requests[0]["use_proxy"] is False
+
+
+def test_one_without_models_and_token(look: Look, server: ScriptedHttp) -> None:
+    server.expect("GET", "/health")
+    found = look()
+    assert (found["healthy"], found["models"], found["release"]) == (True, [], "")
+    assert "Authorization" not in server.requests[0]["headers"]
+
+
+def test_one_that_is_not_installed_is_not_asked(look: Look, server: ScriptedHttp) -> None:
+    found = look(name="open-webui")
+    assert (found["unit"], found["enabled"], found["healthy"], found["health"]) == ("not installed", False, False, "not asked")
+
+
+def test_a_stopped_one(look: Look, server: ScriptedHttp, units: dict[str, str]) -> None:
+    units["litellm.service"] = UP.replace("ActiveState=active", "ActiveState=failed").replace("=enabled", "=disabled")
+    server.expect("GET", "/health", error=URLError(ConnectionRefusedError(111, "Connection refused")))
+    found = look()
+    assert (found["unit"], found["enabled"], found["healthy"]) == ("failed", False, False)
+    assert "cannot connect" in found["health"]
+
+
+@pytest.mark.parametrize(
+    ("reply", "words"), [({"status": 401, "answer": {"error": "bad key"}}, "answered 401: bad key"), ({"answer": "<html>"}, "not JSON")]
+)
+def test_a_list_of_models_that_cannot_be_had(look: Look, server: ScriptedHttp, reply: dict[str, t.Any], words: str) -> None:
+    server.expect("GET", "/health")
+    server.expect("GET", "/v1/models", **reply)
+    found = look(models="/v1/models")
+    assert (found["healthy"], found["models"]) == (False, [])
+    assert words in found["health"]
+
+
+def test_a_folder_in_place_of_the_link_is_no_failure(look: Look, server: ScriptedHttp, tmp_path: Path) -> None:
+    (tmp_path / "current").mkdir()
+    server.expect("GET", "/health")
+    assert look()["release"] == ""
+
+
+def test_the_token_is_not_in_the_result(look: Look, server: ScriptedHttp) -> None:
+    server.expect("GET", "/health", status=500, answer="the key was sk-a-long-secret-token")
+    assert "sk-a-long-secret-token" not in str(look(token="sk-a-long-secret-token"))
+
+
+@pytest.mark.parametrize(
+    ("answer", "names"),
+    [
+        ({"data": [{"id": "b"}, {"id": "a"}]}, ["a", "b"]),
+        ({"models": [{"name": "phi3:3.8b"}]}, ["phi3:3.8b"]),
+        ({"data": None}, []),
+        ({"data": ["a", {"id": "b"}]}, ["b"]),
+        ({}, []),
+        ([], []),
+        ("text", []),
+    ],
+)
+def test_model_names(answer: t.Any, names: list[str]) -> None:
+    assert model_names(answer) == names

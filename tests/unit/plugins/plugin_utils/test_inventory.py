@@ -1,0 +1,74 @@
+# Copyright (c) The selfhosted.llm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import typing as t
+
+import pytest
+
+from ansible_collections.selfhosted.llm.plugins.plugin_utils.inventory import addresses, host_urls, inventory_problems
+
+HOSTVARS: dict[str, dict[str, t.Any]] = {
+    "plain": {},
+    "connected": {"ansible_host": "10.0.0.2"},
+    "named": {"ansible_host": "10.0.0.3", "llm_address": "gpu.internal"},
+    "six": {"ansible_host": "fd00::1", "ollama_backend_port": 8000},
+    "empty": {"ansible_host": "", "ollama_backend_port": None},
+}
+MODELS = [{"name": "a", "ollama": {"model": "phi3"}}]
+GROUPS = {"all": ["gpu", "api"], "llm": ["gpu"], "litellm": ["api"], "webui": ["api"]}
+
+
+def test_addresses() -> None:
+    assert addresses(list(HOSTVARS), HOSTVARS) == ["plain", "10.0.0.2", "gpu.internal", "fd00::1", "empty"]
+
+
+def test_host_urls() -> None:
+    assert host_urls(list(HOSTVARS), HOSTVARS, "ollama_backend_port", 11434) == {
+        "plain": "http://plain:11434",
+        "connected": "http://10.0.0.2:11434",
+        "named": "http://gpu.internal:11434",
+        "six": "http://[fd00::1]:8000",
+        "empty": "http://empty:11434",
+    }
+
+
+def problems(groups: dict[str, list[str]] | None = None, models: t.Any = MODELS, **hostvars: dict[str, t.Any]) -> list[str]:
+    return inventory_problems(groups or GROUPS, {"gpu": {}, "api": {}, **hostvars}, models)
+
+
+def test_a_sound_inventory() -> None:
+    assert problems() == []
+
+
+@pytest.mark.parametrize("groups", [{**GROUPS, "litellm": []}, {name: hosts for name, hosts in GROUPS.items() if name != "litellm"}])
+def test_without_a_gateway(groups: dict[str, list[str]]) -> None:
+    assert problems(groups) == ["The group litellm has no hosts. Name the machine that runs the gateway."]
+
+
+def test_without_ollama_hosts() -> None:
+    (found,) = problems({**GROUPS, "llm": []})
+    assert found.startswith("llm_models (a): no host of group llm matches the pattern 'llm'")
+    assert problems({**GROUPS, "llm": []}, [{"name": "a", "provider": "openai/gpt"}]) == []
+
+
+def test_mistakes_in_the_models() -> None:
+    assert problems(models=None)[0].startswith("llm_models must be a list")
+    same_name = [{"name": name, "provider": "openai/x", "api_key": name} for name in ("a-b", "a.b")]
+    assert "its api_key would be called LLM_KEY_A_B_OPENAI" in problems(models=same_name)[0]
+
+
+def test_two_services_on_one_port() -> None:
+    found = problems(api={"open_webui_port": "4000"})
+    assert found == ["api: open_webui_port is 4000, as is litellm_proxy_port. Give one of them another port."]
+    groups = {**GROUPS, "llm": ["api"], "all": ["api"]}
+    assert problems(groups, api={"ollama_backend_port": 8080}) == [
+        "api: open_webui_port is 8080, as is ollama_backend_port. Give one of them another port."
+    ]
+
+
+def test_every_problem_is_told_at_once() -> None:
+    found = inventory_problems({"llm": ["x"], "webui": ["x"]}, {"x": {"ollama_backend_port": 8080}}, [])
+    assert len(found) == 3

@@ -1,0 +1,71 @@
+# Copyright (c) The selfhosted.llm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""scripts/molecule-run does not take Molecule's word for it."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "molecule-run"
+
+_loader = SourceFileLoader("molecule_run", str(SCRIPT))
+_spec = importlib.util.spec_from_loader("molecule_run", _loader)
+assert _spec is not None
+molecule_run = importlib.util.module_from_spec(_spec)
+# dataclasses look their module up there
+sys.modules["molecule_run"] = molecule_run
+_loader.exec_module(molecule_run)
+
+CONFIG = {"platforms": [{"name": "node-1"}], "provisioner": {"env": {"MOLECULE_RUN_ALONE": "true"}}}
+
+GREEN = """\
+INFO     [thing > create] Executing
+localhost                  : ok=5    changed=2    unreachable=0    failed=0
+INFO     [thing > create] Executed: Successful
+INFO     [thing > converge] Executing
+node-1                     : ok=4    changed=3    unreachable=0    failed=0    skipped=0
+INFO     [thing > converge] Executed: Successful
+INFO     [thing > verify] Executing
+========================= 12 passed in 2.65s ==========================
+INFO     [thing > verify] Executed: Successful
+"""
+
+
+def judged(log: str, code: int) -> Any:
+    scenario = molecule_run.Scenario("thing", CONFIG)
+    molecule_run.judge(scenario, log.splitlines(keepends=True), code)
+    return scenario
+
+
+def test_green_is_green() -> None:
+    scenario = judged(GREEN, 0)
+    assert scenario.problems == []
+    assert scenario.tests == 12
+    assert scenario.alone
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "code", "problem"),
+    [
+        ("node-1   ", "other    ", 0, "converge touched none of the machines"),
+        ("ok=4 ", "ok=0 ", 0, "converge touched none of the machines"),
+        ("12 passed", "no tests ran", 0, "no test ran"),
+        ("converge] Executed: Successful", "converge] Executed: Failed", 2, "converge failed"),
+        ("", "", 3, "molecule exited with 3"),
+    ],
+)
+def test_what_is_not(before: str, after: str, code: int, problem: str) -> None:
+    assert judged(GREEN.replace(before, after), code).problems == [problem]
+
+
+def test_a_scenario_needs_platforms_and_tests() -> None:
+    scenario = molecule_run.Scenario("there-is-no-such", {})
+    molecule_run.preflight(scenario)
+    assert scenario.problems == ["declares no platforms", "has no tests/test_*.py"]
