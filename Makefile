@@ -7,7 +7,7 @@ BIN := .venv/bin
 # make molecule SCENARIO=litellm_proxy
 SCENARIO ?=
 
-.PHONY: help setup demo demo-down test lint unit molecule sanity build docs bench requirements-dev
+.PHONY: help setup demo demo-down test lint unit molecule sanity build docs bench locks requirements-dev
 
 help: ## Show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 22
@@ -51,6 +51,10 @@ docs: ## Write the variable tables of the roles' READMEs
 bench: ## Measure; results go to docs/benchmarks.md
 	@scripts/bootstrap test
 	@tests/bench/run
+
+locks: ## Compile the requirements of the roles from their .in files (ARGS=--upgrade)
+	@scripts/bootstrap venv
+	@UV=$(BIN)/uv scripts/lock.sh $(ARGS)
 
 requirements-dev: ## Lock requirements-dev.in anew
 	@scripts/bootstrap venv

@@ -44,9 +44,9 @@ def _load_lines(load: Data, width: int) -> list[str]:
             numbers = "  ".join(f"{key} {seconds_text(entry['latency'][key])}" for key in ("p50", "p95", "p99"))
             if entry["ttft"].get("count"):
                 numbers += f"  first token {seconds_text(entry['ttft']['p50'])}"
-        bar = "#" * round(entry["share"] * _BAR)
+        drawn = "#" * round(entry["share"] * _BAR)
         who, share = backend_text(load, entry["backend"]), percent_text(entry["share"])
-        lines.append(f"    {who:<{names}}  {bar:<{_BAR}} {share:>6}  {entry['requests']:4}  {numbers}")
+        lines.append(f"    {who:<{names}}  {drawn:<{_BAR}} {share:>6}  {entry['requests']:4}  {numbers}")
     return lines
 
 

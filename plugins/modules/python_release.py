@@ -30,6 +30,11 @@ options:
     type: list
     elements: str
     default: []
+  torch_backend:
+    description:
+      - Which of PyTorch's own indexes uv takes a torch in O(packages) from, such as V(cpu). Empty for none.
+    type: str
+    default: ""
   python:
     description:
       - Empty for the distribution's C(python3).
@@ -130,6 +135,7 @@ ARGUMENTS = {
     "path": {"type": "path", "required": True},
     "requirements": {"type": "path", "required": True},
     "packages": {"type": "list", "elements": "str", "default": []},
+    "torch_backend": {"type": "str", "default": ""},
     "python": {"type": "str", "default": ""},
     "python_range": {"type": "str", "required": True},
     "python_variable": {"type": "str", "default": "python"},
@@ -220,7 +226,8 @@ class Builder:
         # The lock is the whole of it: what it leaves out on purpose is not to come back as a dependency.
         self.run(*install, "--no-deps", "--require-hashes", "--requirement", lock)
         if self.params["packages"]:
-            self.run(*install, "--no-deps", *self.params["packages"])
+            backend = self.params["torch_backend"]
+            self.run(*install, "--no-deps", *(["--torch-backend", backend] if backend else []), *self.params["packages"])
         version = self.run(python, "-c", "import platform; print(platform.python_version())")
         stamp = {"python": version, "requirements": file_hash(lock), "packages": self.params["packages"]}
         with open(os.path.join(path, STAMP), "w", encoding="utf-8") as handle:

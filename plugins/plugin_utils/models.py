@@ -263,13 +263,10 @@ def deployments(
     return found[home:] + found[:home]
 
 
-def _positions(models: t.Sequence[t.Mapping[str, t.Any]]) -> t.Iterator[tuple[int, t.Mapping[str, t.Any]]]:
-    """Each model with its position among those of the same source: models of other sources must not make two share a home."""
-    counts = dict.fromkeys(SOURCES, 0)
-    for entry in models:
-        source = next(source for source in SOURCES if source in entry)
-        yield counts[source], entry
-        counts[source] += 1
+def _positions(models: t.Sequence[t.Mapping[str, t.Any]]) -> list[int]:
+    """The position of each model among those of the same source: models of other sources must not make two share a home."""
+    sources = [next(source for source in SOURCES if source in entry) for entry in models]
+    return [sources[:index].count(source) for index, source in enumerate(sources)]
 
 
 class Catalogue:
@@ -281,7 +278,10 @@ class Catalogue:
         self.models = check_models(models)
         self._groups = groups or {}
         self._urls = ollama_urls or {}
-        self._by_model = [deployments(entry, position, self._groups, self._urls) for position, entry in _positions(self.models)]
+        positions = _positions(self.models)
+        self._by_model = [
+            deployments(entry, position, self._groups, self._urls) for entry, position in zip(self.models, positions, strict=True)
+        ]
 
     def model_list(self) -> list[dict[str, t.Any]]:
         """LiteLLM's model_list."""

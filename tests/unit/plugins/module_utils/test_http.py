@@ -71,7 +71,7 @@ class Server:
                 if line.lower().startswith(b"content-length:"):
                     while len(body) < int(line.split(b":")[1]):
                         body += connection.recv(65536)
-            self.requests.append((head + b"\r\n\r\n" + body).decode())
+            self.requests.append((head + b"\r\n\r\n" + body).decode("utf-8", "replace"))
             if callable(self._reply):
                 self._reply(connection)
             else:

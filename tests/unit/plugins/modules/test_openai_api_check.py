@@ -271,7 +271,7 @@ def test_a_model_that_only_thinks_has_answered(run: t.Any, api: FakeOpenAI) -> N
 @pytest.mark.parametrize(
     ("ending", "layer", "words"),
     [
-        ("cut", "protocol", "without [DONE] after 3 chunks"),
+        ("cut", "protocol", "broke off"),
         ("no_done", "protocol", "without [DONE] after 3 chunks"),
         ("error", "backend", "the backend went away"),
         ("no_finish", "protocol", "finish_reason"),

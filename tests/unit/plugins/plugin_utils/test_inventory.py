@@ -35,6 +35,12 @@ def test_host_urls() -> None:
     }
 
 
+def test_a_host_that_is_reached_in_another_way() -> None:
+    hostvars = {"a": {"url": "https://gateway.example"}, "b": {"url": ""}}
+    assert host_urls(["a", "b"], hostvars, "port", 80, "url") == {"a": "https://gateway.example", "b": "http://b:80"}
+    assert host_urls(["a"], hostvars, "port", 80) == {"a": "http://a:80"}
+
+
 def problems(groups: dict[str, list[str]] | None = None, models: t.Any = MODELS, **hostvars: dict[str, t.Any]) -> list[str]:
     return inventory_problems(groups or GROUPS, {"gpu": {}, "api": {}, **hostvars}, models)
 

@@ -1,0 +1,13 @@
+# Copyright (c) The selfhosted.llm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from ansible_collections.selfhosted.llm.plugins.filter.secrets import FilterModule
+
+
+def test_filter() -> None:
+    weakness = FilterModule().filters()["weakness"]
+    assert weakness("short") == "it has 5 characters, fewer than 20"
+    assert weakness("Tr0ub4dor&3", 8) == ""
