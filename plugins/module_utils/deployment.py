@@ -263,7 +263,8 @@ class Deployment:
             if wrong:
                 raise DeployError(
                     "candidate",
-                    f"the candidate of {self.live_unit} was refused: {wrong}. Nothing was changed, the running service was not touched.",
+                    f"the candidate of {self.live_unit} was refused: {wrong.rstrip('.')}. "
+                    "Nothing was changed, the running service was not touched.",
                     self._journal(self.candidate_name),
                 )
         finally:
@@ -346,7 +347,7 @@ class Deployment:
         if wrong:
             journal = self._journal(self.live_unit)
             restored = self._put_back(before, copies)
-            raise DeployError("ready", f"{self.live_unit} did not become ready: {wrong}. {restored[1]}", journal, restored[0])
+            raise DeployError("ready", f"{self.live_unit} did not become ready: {wrong.rstrip('.')}. {restored[1]}", journal, restored[0])
         os.replace(self._swap_record, os.path.join(spec.state_dir, "previous.json"))
         return round(self._now() - started, 1), before.links[spec.current]
 
@@ -376,7 +377,8 @@ class Deployment:
     def _copy_databases(self, copies: dict[str, str]) -> None:
         """Copies taken while nothing writes: a new release may migrate them in a way the old one cannot read."""
         present = [path for path in self.spec.databases if path not in copies and os.path.exists(path)]
-        if present:
+        # A first install can find the data of an earlier one.
+        if present and self.systemd.state(self.live_unit).load != "not-found":
             self.systemd.ctl("stop", self.live_unit)
         for path in present:
             copy = os.path.join(self.spec.state_dir, os.path.basename(path))

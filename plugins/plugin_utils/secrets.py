@@ -10,7 +10,7 @@ import re
 
 # Keys and passwords of tutorials, which scanners try first.
 _PLACEHOLDERS = re.compile(
-    r"(1234|change[-_ ]?me|change[-_ ]?this|password|secret[-_]?key|your[-_]|example|placeholder|dummy|test[-_]?key|xxxx|<.*>|\$\{)",
+    r"(^(sk-)?1234|123456|change[-_ ]?me|change[-_ ]?this|password|secret[-_]?key|your[-_]|example|placeholder|dummy|test[-_]?key|xxxx|<.*>|\$\{)",
     re.IGNORECASE,
 )
 

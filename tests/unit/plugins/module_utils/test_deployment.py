@@ -96,6 +96,8 @@ class Machine:
             if "--now" in args:
                 self.processes.pop(unit, None)
         elif verb == "stop":
+            if unit not in self.loaded:
+                raise SystemdError(f"Unit {unit} not loaded.")
             self.processes.pop(unit, None)
         elif verb == "reset-failed":
             self.failed.pop(unit, None)
@@ -283,6 +285,16 @@ def test_first_install_that_is_tried_again(machine: Machine) -> None:
     refused(machine, make_spec(machine, release(machine, "1", "sick")))
     assert deploy(machine, make_spec(machine, release(machine, "2")))["changed"]
     assert machine.probe(Probe("/"), f"http://x:{PORT}") is None
+
+
+def test_first_install_that_finds_the_data_of_an_earlier_one(machine: Machine) -> None:
+    database = make_database(machine)
+    bad = make_spec(machine, release(machine, "1", "migrates"), config="crashes when live\n", databases=[database])
+    assert "the process ended" in refused(machine, bad).message
+    assert chats(database) == ["hello"]
+    good = make_spec(machine, release(machine, "2", "migrates"), databases=[database])
+    assert deploy(machine, good)["changed"]
+    assert chats(database) == ["hello, migrated"]
 
 
 # Nothing to change
