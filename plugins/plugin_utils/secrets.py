@@ -10,7 +10,8 @@ import re
 
 # Keys and passwords of tutorials, which scanners try first.
 _PLACEHOLDERS = re.compile(
-    r"(^(sk-)?1234|123456|change[-_ ]?me|change[-_ ]?this|password|secret[-_]?key|your[-_]|example|placeholder|dummy|test[-_]?key|xxxx|<.*>|\$\{)",
+    r"(^(sk-)?1234|123456|change[-_ ]?me|change[-_ ]?this|password|secret[-_]?key|your[-_]"
+    r"|example|placeholder|dummy|test[-_]?key|xxxx|<.*>|\$\{)",
     re.IGNORECASE,
 )
 
