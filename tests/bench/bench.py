@@ -43,13 +43,15 @@ OLLAMA = ["bench-llm1", "bench-llm2"]
 UNEQUAL = ["bench-llm1", "bench-llm2", "bench-llm3"]
 
 SLOTS = 4
-# Seconds that an answer takes: with 4 slots 40, 40 and 10 answers a second.
-DELAYS = dict(zip(UNEQUAL, (0.1, 0.1, 0.4), strict=True))
+# Seconds that an answer takes: with 4 slots 20, 20 and 5 answers a second. Together that is well below what a gateway carries, so that
+# how it balances can be told from what it carries, which is measured with backends that answer at once.
+DELAYS = dict(zip(UNEQUAL, (0.2, 0.2, 0.8), strict=True))
 IN_FLIGHT = 24
-WARM_UP, WINDOW = 3.0, 8.0
-LATENCY_CLIENTS, LATENCY_REQUESTS, STREAMS = 2, 120, 40
+EVEN_DELAY = 0.1
+LATENCY_CLIENTS, LATENCY_REQUESTS, STREAMS = 2, 100, 40
 PORTS = {"gateway": 4000, "plain": 4001, "workers": 4002, "nginx": 4003}
 SECOND_RUNS = 2
+ROUNDS = {"deploy": 2, "gateway": 3}
 
 BALANCE = {
     "gateway": "this gateway",
@@ -58,7 +60,7 @@ BALANCE = {
     "workers": "this gateway, 2 workers",
 }
 LATENCY = {
-    "direct": "straight to a backend",
+    "direct": "straight to a host",
     "nginx": "nginx",
     "gateway": "this gateway",
     "plain": "LiteLLM with a plain config",
@@ -394,13 +396,14 @@ class Gateways:
             raise BenchError(f"{len(bad) + outcome.silent_ends} requests through {name} failed, the first: {bad[:1]}")
         return outcome
 
-    def steady(self, name: str) -> dict[str, t.Any]:
+    def steady(self, name: str, warm_up: float, window: float) -> dict[str, t.Any]:
+        """Under a constant number of requests in flight, the start and the end of the load left out."""
         before = self.answered()
-        outcome = self.load(name, IN_FLIGHT, 20_000, WARM_UP + WINDOW)
+        outcome = self.load(name, IN_FLIGHT, 20_000, warm_up + window)
         after = self.answered()
-        latencies = results.in_window(outcome.latencies, outcome.finished, WARM_UP, WARM_UP + WINDOW)
+        latencies = results.in_window(outcome.latencies, outcome.finished, warm_up, warm_up + window)
         return {
-            "rate": len(latencies) / WINDOW,
+            "rate": len(latencies) / window,
             "p50": load.percentile(latencies, 50),
             "p99": load.percentile(latencies, 99),
             "shares": results.shares({host: after[host] - before[host] for host in after}),
@@ -436,14 +439,14 @@ def measure_gateway(rounds: int, busy: float) -> tuple[str, dict[str, t.Any]]:
     gateways = Gateways()
     gateways.start_others()
     found: dict[str, list[dict[str, t.Any]]] = {"balance": [], "latency": [], "capacity": []}
-    even = dict.fromkeys(UNEQUAL, DELAYS[UNEQUAL[0]])
+    even, at_once = dict.fromkeys(UNEQUAL, EVEN_DELAY), dict.fromkeys(UNEQUAL, 0.0)
     parts: list[tuple[str, t.Mapping[str, str], t.Mapping[str, float], t.Callable[[str], dict[str, t.Any]]]] = [
-        ("balance", BALANCE, DELAYS, gateways.steady),
+        ("balance", BALANCE, DELAYS, lambda name: gateways.steady(name, 4.0, 8.0)),
         ("latency", LATENCY, even, gateways.light),
-        ("capacity", CAPACITY, dict.fromkeys(UNEQUAL, 0.0), gateways.steady),
+        ("capacity", CAPACITY, at_once, lambda name: gateways.steady(name, 1.5, 5.0)),
     ]
     # The first requests load models and open connections.
-    gateways.set_backends(dict.fromkeys(UNEQUAL, 0.0))
+    gateways.set_backends(at_once)
     for name in ("gateway", "plain", "workers", "nginx"):
         gateways.load(name, 4, 24, 30)
     for number in range(1, rounds + 1):
@@ -468,12 +471,12 @@ def measure_gateway(rounds: int, busy: float) -> tuple[str, dict[str, t.Any]]:
         "### Hosts of unequal speed",
         results.balance_tables(balance, BALANCE, limits),
         "### What it adds to a request",
-        "Divided by what the same request takes straight to a backend, whose answer takes 0.1 s:",
+        f"Times divided by those of the same request straight to a host, whose answer takes {EVEN_DELAY} s:",
         results.against_table(
             found["latency"], LATENCY, "direct", {"p50": "p50", "p99": "p99", "first_token": "first token of a stream, p50"}
         ),
         "### What it carries",
-        "Requests/s where backends answer at once, divided by those of this gateway with one worker:",
+        "Requests/s where hosts answer at once, divided by those of this gateway with one worker:",
         results.against_table(found["capacity"], CAPACITY, "gateway", {"rate": "requests/s"}),
     ]
     return "\n\n".join(body), dict(found)
@@ -500,8 +503,8 @@ def measure_deploy(rounds: int, busy: float) -> tuple[str, dict[str, t.Any]]:
 def circumstances(rounds: int, busy: float) -> str:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return (
-        f"Measured {time.strftime('%Y-%m-%d', time.gmtime())} in {rounds} rounds on {os.cpu_count()} cores, {memory:.0f} GiB, "
-        f"Python {platform.python_version()}; load of the machine before it began: {busy:.1f}."
+        f"Measured {time.strftime('%Y-%m-%d', time.gmtime())} in {rounds} round{'s' * (rounds > 1)} "
+        f"on {os.cpu_count()} cores, {memory:.0f} GiB, Python {platform.python_version()}; load of the machine before it began: {busy:.1f}."
     )
 
 
@@ -516,7 +519,7 @@ def interrupted(*_: object) -> t.NoReturn:
     raise KeyboardInterrupt
 
 
-def measure(parts: t.Sequence[str], rounds: int) -> None:
+def measure(parts: t.Sequence[str], rounds: t.Mapping[str, int]) -> None:
     busy = os.getloadavg()[0]
     if others := others_running():
         say(f"other machines are running ({', '.join(others)}): they are left alone, but the numbers will be noisier")
@@ -527,7 +530,7 @@ def measure(parts: t.Sequence[str], rounds: int) -> None:
     raw: dict[str, t.Any] = {}
     try:
         for part in parts:
-            body, numbers = measure_deploy(rounds, busy) if part == "deploy" else measure_gateway(rounds, busy)
+            body, numbers = (measure_deploy if part == "deploy" else measure_gateway)(rounds[part], busy)
             if part == "deploy":
                 run("docker", "rm", "--force", "--volumes", WEBUI, BARE)
             raw.update(numbers)
@@ -543,9 +546,11 @@ def measure(parts: t.Sequence[str], rounds: int) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="tests/bench/run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="part", help="deploy, gateway (default: both); the other part of the page stays")
-    parser.add_argument("--rounds", type=int, default=3, help="of each measurement (default 3)")
+    parser.add_argument(
+        "--rounds", type=int, help="of each measurement (default: {deploy} of deploy, {gateway} of gateway)".format(**ROUNDS)
+    )
     arguments = parser.parse_args()
-    if unknown := set(arguments.parts) - {"deploy", "gateway"}:
+    if unknown := set(arguments.parts) - set(ROUNDS):
         parser.error(f"there is no part {', '.join(sorted(unknown))}")
     signal.signal(signal.SIGTERM, interrupted)
     WORK.mkdir(parents=True, exist_ok=True)
@@ -556,7 +561,7 @@ def main() -> int:
             say("another benchmark of this clone is running")
             return 1
         try:
-            measure(arguments.parts or ["deploy", "gateway"], max(1, arguments.rounds))
+            measure(arguments.parts or list(ROUNDS), {**ROUNDS, **(dict.fromkeys(ROUNDS, arguments.rounds) if arguments.rounds else {})})
         except BenchError as exc:
             say(str(exc))
             return 1

@@ -135,9 +135,9 @@ def relative(rounds: t.Sequence[LoadRound], one: str, other: str, key: str) -> s
 def balance_tables(rounds: t.Sequence[LoadRound], labels: t.Mapping[str, str], limits: t.Mapping[str, float]) -> str:
     """`limits`: answers a second that each backend can give. The first label is what is compared with the others."""
     total = sum(limits.values())
-    hosts = [f"{name}: {percent(limit / total)} of the ability" for name, limit in limits.items()]
+    hosts = [f"{name} (fair: {percent(limit / total)})" for name, limit in limits.items()]
     reached = table(
-        ["through", "requests/s ÷ what the backends can answer", *hosts],
+        ["through", "requests/s ÷ what the hosts can answer", *hosts],
         [
             [
                 label,

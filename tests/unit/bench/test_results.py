@@ -123,7 +123,7 @@ def test_balance_tables() -> None:
     ]
     text = results.balance_tables(rounds, {"ours": "Ours", "theirs": "Theirs"}, {"host 1": 75.0, "host 2": 25.0})
     reached, against = tables(text)
-    assert "host 1: 75 % of the ability" in text
+    assert "host 1 (fair: 75 %)" in text
     assert reached == [["Ours", "0.85 (0.80–0.90)", "80 %", "20 %"], ["Theirs", "0.43 (0.40–0.45)", "50 %", "50 %"]]
     assert against == [["Theirs", "2.00", "0.50", "0.42 (0.33–0.50)"]]
 
