@@ -9,6 +9,7 @@ import typing as t
 
 from ansible_collections.selfhosted.llm.plugins.plugin_utils.models import Catalogue, ModelsError
 
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 HostVars = t.Mapping[str, t.Any]
 Groups = t.Mapping[str, t.Sequence[str]]
 
@@ -34,6 +35,14 @@ def host_urls(hosts: t.Sequence[str], hostvars: HostVars, port_variable: str, de
     return urls
 
 
+def _port(value: t.Any) -> int | None:
+    try:
+        port = int(value)
+    except (TypeError, ValueError):
+        return None
+    return port if 0 < port < 65536 else None
+
+
 def inventory_problems(groups: Groups, hostvars: HostVars, models: t.Any) -> list[str]:
     """What an operator has to change in the inventory before a deploy, each with its remedy."""
     found = []
@@ -50,8 +59,18 @@ def inventory_problems(groups: Groups, hostvars: HostVars, models: t.Any) -> lis
         ("webui", "open_webui_port", 8080),
     ):
         for host in groups.get(group, []):
-            port = int(hostvars[host].get(variable) or default)
+            port = _port(hostvars[host].get(variable) or default)
+            if port is None:
+                found.append(f"{host}: {variable} must be a port number from 1 to 65535, not {hostvars[host].get(variable)!r}.")
+                continue
             if (host, port) in ports:
                 found.append(f"{host}: {variable} is {port}, as is {ports[host, port]}. Give one of them another port.")
             ports[host, port] = variable
+    gateways = set(groups.get("litellm", []))
+    for host in groups.get("llm", []):
+        if str(hostvars[host].get("ollama_backend_bind_address") or "") in LOOPBACK and gateways - {host}:
+            found.append(
+                f"{host}: ollama_backend_bind_address is loopback, but there is a gateway on another host. "
+                "Leave it out: the firewall admits the gateways only."
+            )
     return found

@@ -78,3 +78,15 @@ def test_two_services_on_one_port() -> None:
 def test_every_problem_is_told_at_once() -> None:
     found = inventory_problems({"llm": ["x"], "webui": ["x"]}, {"x": {"ollama_backend_port": 8080}}, [])
     assert len(found) == 3
+
+
+@pytest.mark.parametrize("port", ["http", -1, 70000, [80]])
+def test_a_port_that_is_none(port: t.Any) -> None:
+    assert problems(api={"litellm_proxy_port": port}) == [f"api: litellm_proxy_port must be a port number from 1 to 65535, not {port!r}."]
+
+
+def test_a_backend_that_no_gateway_can_reach() -> None:
+    (found,) = problems(gpu={"ollama_backend_bind_address": "127.0.0.1"})
+    assert found.startswith("gpu: ollama_backend_bind_address is loopback, but there is a gateway on another host.")
+    one = {"all": ["api"], "llm": ["api"], "litellm": ["api"]}
+    assert problems(one, api={"ollama_backend_bind_address": "127.0.0.1"}) == []
