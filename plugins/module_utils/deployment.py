@@ -225,7 +225,7 @@ class Deployment:
         self.systemd.ctl("daemon-reload")
         self.systemd.ctl("enable", self.live_unit)
         if not state.running or self._wait(self.live_unit, self.live_url):
-            self.systemd.ctl("restart", "--no-block", self.live_unit)
+            self._restart()
         started = self._now()
         wrong = self._wait(self.live_unit, self.live_url)
         if wrong:
@@ -233,6 +233,10 @@ class Deployment:
                 "ready", f"{self.live_unit} has nothing to change and does not answer: {wrong}", self._journal(self.live_unit)
             )
         return {"changed": True, "ready_seconds": round(self._now() - started, 1)}
+
+    def _restart(self) -> None:
+        """Returns when the new process runs: while the old one is still stopping, it would answer the probe."""
+        self.systemd.ctl("restart", self.live_unit)
 
     def _wait(self, unit: str, url: str) -> str | None:
         """None as soon as it answers, else what was wrong when the time was over or the unit had ended."""
@@ -339,7 +343,7 @@ class Deployment:
             files.point_link(spec.current, spec.release)
             self.systemd.ctl("daemon-reload")
             self.systemd.ctl("enable", self.live_unit)
-            self.systemd.ctl("restart", "--no-block", self.live_unit)
+            self._restart()
             self._record(before, copies, restarted=True)
             wrong = self._wait(self.live_unit, self.live_url)
         except (OSError, SystemdError, sqlite3.Error) as exc:
@@ -401,7 +405,7 @@ class Deployment:
             self._try_ctl("reset-failed", self.live_unit)
             if first:
                 return True, "Nothing was installed before, and nothing of it was left."
-            self.systemd.ctl("restart", "--no-block", self.live_unit)
+            self._restart()
         except (OSError, SystemdError) as exc:
             return False, f"Putting the old state back failed as well: {exc}"
         wrong = self._wait_process()

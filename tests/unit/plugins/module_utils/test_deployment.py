@@ -260,7 +260,7 @@ def test_first_install(machine: Machine) -> None:
     result = deploy(machine, spec)
     assert result["changed"]
     assert "candidate_seconds" not in result
-    assert machine.calls == ["daemon-reload", "enable app.service", "restart --no-block app.service"]
+    assert machine.calls == ["daemon-reload", "enable app.service", "restart app.service"]
     assert os.readlink(spec.current) == spec.release
     assert Path(spec.unit_path).read_text() == spec.unit
     assert parse_environment(Path(spec.environment_file).read_text()) == {**spec.environment, **spec.secrets}
@@ -310,7 +310,7 @@ def test_nothing_to_change(machine: Machine, live: Spec) -> None:
 def test_a_stopped_service_is_started(machine: Machine, live: Spec) -> None:
     machine.ctl("stop", "app.service")
     assert deploy(machine, live)["changed"]
-    assert "restart --no-block app.service" in machine.calls
+    assert "restart app.service" in machine.calls
     assert deploy(machine, live) == {"changed": False}
 
 
@@ -358,7 +358,7 @@ def test_update(machine: Machine, live: Spec) -> None:
 def test_the_candidate_ends_before_the_swap_begins(machine: Machine, live: Spec) -> None:
     deploy(machine, make_spec(machine, release(machine, "2")))
     stopped = machine.calls.index("stop app-candidate.service")
-    assert stopped < machine.calls.index("restart --no-block app.service")
+    assert stopped < machine.calls.index("restart app.service")
     assert list(machine.runtime_unit_dir.iterdir()) == []
     assert not (machine.root / "run/app-candidate").exists()
     assert "app-candidate.service" not in machine.loaded
@@ -520,7 +520,7 @@ def test_with_the_same_release_a_database_is_left_alone(machine: Machine, live: 
     error = refused(machine, spec)
     assert error.restored
     assert not os.path.exists(f"{machine.root}/state/app/app.db")
-    assert "stop app.service" not in machine.calls[: machine.calls.index("restart --no-block app.service")]
+    assert "stop app.service" not in machine.calls[: machine.calls.index("restart app.service")]
 
 
 def test_a_database_that_is_not_there_yet(machine: Machine, live: Spec) -> None:
