@@ -69,3 +69,12 @@ def test_a_scenario_needs_platforms_and_tests() -> None:
     scenario = molecule_run.Scenario("there-is-no-such", {})
     molecule_run.preflight(scenario)
     assert scenario.problems == ["declares no platforms", "has no tests/test_*.py"]
+
+
+def test_only_the_step_that_failed_is_shown() -> None:
+    log = GREEN.replace("verify] Executed: Successful", "verify] Executed: Failed") + "INFO     [thing > destroy] Executing\n"
+    assert molecule_run.failing_part(log.splitlines(keepends=True)) == [
+        "INFO     [thing > verify] Executing",
+        "========================= 12 passed in 2.65s ==========================",
+        "INFO     [thing > verify] Executed: Failed",
+    ]

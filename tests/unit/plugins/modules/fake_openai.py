@@ -59,6 +59,7 @@ class FakeOpenAI:
         self.chunks = ["one", " two", " three"]
         self.ending = "done"  # of a stream: done, no_done, cut, error, no_finish, garbage
         self.delay = 0.0
+        self.together = threading.Barrier(1)  # so many requests to models are answered at a time
         self.fails_after: int | None = None  # chats that succeed before the backends fail
         self.requests: list[tuple[str, str, str | None, t.Any]] = []
         self.calls = 0  # to models that exist
@@ -163,12 +164,12 @@ class _Handler(BaseHTTPRequestHandler):
         with fake._lock:
             fake.open_now += 1
             fake.open_most = max(fake.open_most, fake.open_now)
-        try:
-            time.sleep(fake.delay)
-            self._answer(fake, payload)
-        finally:
-            with fake._lock:
-                fake.open_now -= 1
+        fake.together.wait(20)
+        time.sleep(fake.delay)
+        # Before the answer: a client that has it may ask again at once.
+        with fake._lock:
+            fake.open_now -= 1
+        self._answer(fake, payload)
 
     def _answer(self, fake: FakeOpenAI, payload: t.Any) -> None:
         model = {"default": "phi3"}.get(payload["model"], payload["model"])
