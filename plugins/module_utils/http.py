@@ -3,8 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A small typed HTTP client for the modules of this collection.
 
-Built on ansible.module_utils.urls, so that proxies, CA bundles and TLS behave as in every other module.
-Every failure is an ApiError that names the layer at fault.
+Proxies come from the environment, as in every other module. Every failure is an ApiError that names the layer at fault.
 """
 
 from __future__ import annotations
@@ -16,8 +15,7 @@ import time
 import typing as t
 from http.client import HTTPException
 from urllib.error import HTTPError, URLError
-
-from ansible.module_utils.urls import open_url
+from urllib.request import HTTPRedirectHandler, HTTPSHandler, OpenerDirector, ProxyHandler, Request, build_opener
 
 # The layers an ApiError can name, from the wire upwards.
 REFUSED = "refused"  # nothing listens there, or the network refuses
@@ -28,6 +26,9 @@ PROTOCOL = "protocol"  # an answer that is not the API's: not JSON, cut off, wro
 AUTH = "auth"  # 401 or 403
 MODEL = "model"  # the model is unknown to the server
 BACKEND = "backend"  # the server answered that it, or what is behind it, failed
+
+Headers = t.Optional[t.Dict[str, str]]
+Seconds = t.Optional[float]
 
 
 class ApiError(Exception):
@@ -148,8 +149,15 @@ def classify(exc: BaseException, url: str) -> ApiError:
     return ApiError(PROTOCOL, f"{url}: {type(reason).__name__}: {text}")
 
 
+class _NoRedirect(HTTPRedirectHandler):
+    """A redirect would carry the key to wherever it points."""
+
+    def redirect_request(self, req: t.Any, fp: t.Any, code: int, msg: str, headers: t.Any, newurl: str) -> None:  # noqa: ARG002 (inherited)
+        raise ApiError(PROTOCOL, f"{req.full_url} redirects to {newurl}: give that address instead", code)
+
+
 class ApiClient:
-    """Calls one API. `timeout` is in seconds, between two reads, not for the whole call.
+    """Calls one API. `timeout` is in seconds, between two reads, not for the whole call. Safe to use from several threads.
 
     `use_proxy=False` is for services of this host: where a host has a proxy, its own address is not always exempt.
     """
@@ -169,10 +177,33 @@ class ApiClient:
         self.timeout = timeout
         self.validate_certs = validate_certs
         self.use_proxy = use_proxy
+        self._opener: OpenerDirector | None = None
 
-    def _open(self, method: str, path: str, payload: t.Any, headers: dict[str, str] | None, timeout: float | None) -> t.Any:
+    def _build_opener(self) -> OpenerDirector:
+        handlers: list[t.Any] = [_NoRedirect()]
+        if not self.use_proxy:
+            handlers.append(ProxyHandler({}))
+        if self.base_url.startswith("https:"):
+            try:
+                context = ssl.create_default_context(cafile=self.ca_path)
+            except OSError as exc:
+                raise ApiError(TLS, f"the certificate authorities in {self.ca_path} cannot be used: {exc}") from exc
+            if not self.validate_certs:
+                context.check_hostname = False
+                context.verify_mode = ssl.CERT_NONE
+            handlers.append(HTTPSHandler(context=context))
+        return build_opener(*handlers)
+
+    def _send(self, request: Request, timeout: float) -> t.Any:
+        # Kept: to read the certificate authorities costs tens of milliseconds, and open_url does it for each request.
+        if self._opener is None:
+            self._opener = self._build_opener()
+        return self._opener.open(request, timeout=timeout)
+
+    def _open(self, method: str, path: str, payload: t.Any, headers: Headers, timeout: Seconds) -> t.Any:
+        """The answer, not yet read, whatever its status."""
         url = self.base_url + path
-        sent = {"Accept": "application/json"}
+        sent = {"Accept": "application/json", "User-Agent": "selfhosted.llm"}
         data = None
         if payload is not None:
             data = json.dumps(payload).encode()
@@ -180,71 +211,36 @@ class ApiClient:
         if self.token:
             sent["Authorization"] = f"Bearer {self.token}"
         sent.update(headers or {})
-        return open_url(
-            url,
-            method=method,
-            data=data,
-            headers=sent,
-            timeout=timeout or self.timeout,
-            ca_path=self.ca_path,
-            validate_certs=self.validate_certs,
-            use_proxy=self.use_proxy,
-            # An entry of a .netrc would take the place of the token.
-            use_netrc=False,
-            http_agent="selfhosted.llm",
-        )
+        try:
+            return self._send(Request(url, data=data, headers=sent, method=method), timeout or self.timeout)
+        except HTTPError as exc:
+            return exc
+        except Exception as exc:
+            raise classify(exc, url) from exc
 
-    def call(
-        self,
-        method: str,
-        path: str,
-        payload: t.Any = None,
-        headers: dict[str, str] | None = None,
-        timeout: float | None = None,
-    ) -> Response:
+    def _read(self, raw: t.Any, path: str) -> bytes:
+        try:
+            return t.cast(bytes, raw.read())
+        except Exception as exc:
+            raise classify(exc, self.base_url + path) from exc
+
+    def call(self, method: str, path: str, payload: t.Any = None, headers: Headers = None, timeout: Seconds = None) -> Response:
         """Any answer, whatever its status. Raises ApiError only where there was none."""
         started = time.monotonic()
-        url = self.base_url + path
-        try:
-            raw = self._open(method, path, payload, headers, timeout)
-        except HTTPError as exc:
-            raw = exc
-        except Exception as exc:
-            raise classify(exc, url) from exc
-        try:
-            body = raw.read()
-        except Exception as exc:
-            raise classify(exc, url) from exc
-        status = raw.code if isinstance(raw, HTTPError) else raw.getcode()
-        return Response(status, {k.lower(): v for k, v in raw.headers.items()}, body, time.monotonic() - started)
+        raw = self._open(method, path, payload, headers, timeout)
+        body = self._read(raw, path)
+        return Response(raw.getcode(), {k.lower(): v for k, v in raw.headers.items()}, body, time.monotonic() - started)
 
-    def request(
-        self,
-        method: str,
-        path: str,
-        payload: t.Any = None,
-        headers: dict[str, str] | None = None,
-        timeout: float | None = None,
-    ) -> Response:
+    def request(self, method: str, path: str, payload: t.Any = None, headers: Headers = None, timeout: Seconds = None) -> Response:
         """An answer below 400. Raises ApiError otherwise."""
         response = self.call(method, path, payload, headers, timeout)
         if response.status >= 400:
             raise classify_status(response.status, response.text(), self.base_url + path)
         return response
 
-    def stream(
-        self,
-        method: str,
-        path: str,
-        payload: t.Any = None,
-        headers: dict[str, str] | None = None,
-        timeout: float | None = None,
-    ) -> Stream:
+    def stream(self, method: str, path: str, payload: t.Any = None, headers: Headers = None, timeout: Seconds = None) -> Stream:
         """An answer below 400, to be read line by line. Raises ApiError otherwise."""
-        url = self.base_url + path
-        try:
-            return Stream(self._open(method, path, payload, headers, timeout), url)
-        except HTTPError as exc:
-            raise classify_status(exc.code, exc.read().decode("utf-8", "replace"), url) from exc
-        except Exception as exc:
-            raise classify(exc, url) from exc
+        raw = self._open(method, path, payload, headers, timeout)
+        if isinstance(raw, HTTPError):
+            raise classify_status(raw.code, self._read(raw, path).decode("utf-8", "replace"), self.base_url + path)
+        return Stream(raw, self.base_url + path)

@@ -10,17 +10,14 @@ from __future__ import annotations
 
 import json
 import math
-import ssl
 import time
 import typing as t
-from urllib.request import HTTPRedirectHandler, HTTPSHandler, Request, build_opener
 
 from ansible_collections.selfhosted.llm.plugins.module_utils.http import (
     AUTH,
     BACKEND,
     PROTOCOL,
     TIMEOUT,
-    TLS,
     ApiClient,
     ApiError,
     Response,
@@ -57,47 +54,6 @@ def explain(error: ApiError) -> ApiError:
     return error
 
 
-class _NoRedirect(HTTPRedirectHandler):
-    """A redirect would carry the key to wherever it points."""
-
-    def redirect_request(self, req: t.Any, fp: t.Any, code: int, msg: str, headers: t.Any, newurl: str) -> None:  # noqa: ARG002 (inherited)
-        raise ApiError(PROTOCOL, f"{req.full_url} redirects to {newurl}: give that address instead", code)
-
-
-class _MeasuringClient(ApiClient):
-    """Reads the certificate authorities once, not for each request as open_url does.
-
-    That costs tens of milliseconds of CPU, also for plain HTTP: under load this client would be what is measured.
-    """
-
-    def __init__(self, *args: t.Any, **kwargs: t.Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._opener = build_opener(_NoRedirect()) if self.base_url.startswith("http:") else None
-
-    def _secure_opener(self) -> t.Any:
-        try:
-            context = ssl.create_default_context(cafile=self.ca_path)
-        except OSError as exc:
-            raise ApiError(TLS, f"the certificate authorities in {self.ca_path} cannot be used: {exc}") from exc
-        if not self.validate_certs:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        return build_opener(HTTPSHandler(context=context), _NoRedirect())
-
-    def _open(self, method: str, path: str, payload: t.Any, headers: dict[str, str] | None, timeout: float | None) -> t.Any:
-        sent = {"Accept": "application/json", "User-Agent": "selfhosted.llm"}
-        data = None
-        if payload is not None:
-            data = json.dumps(payload).encode()
-            sent["Content-Type"] = "application/json"
-        if self.token:
-            sent["Authorization"] = "Bearer " + self.token
-        sent.update(headers or {})
-        if self._opener is None:
-            self._opener = self._secure_opener()
-        return self._opener.open(Request(self.base_url + path, data=data, headers=sent, method=method), timeout=timeout or self.timeout)
-
-
 class Answer:
     """What came back, from whom, and how fast."""
 
@@ -121,13 +77,21 @@ class OpenAIClient:
         self.base_url = api_base(url)
         self.timeout = timeout
         self.server_version: str | None = None
-        self.http = _MeasuringClient(self.base_url, token=api_key or None, ca_path=ca_path, timeout=timeout, validate_certs=validate_certs)
+        self.http = ApiClient(self.base_url, token=api_key or None, ca_path=ca_path, timeout=timeout, validate_certs=validate_certs)
+        self._root = ApiClient(self.base_url[: -len("/v1")], api_key or None, ca_path, timeout, validate_certs)
 
     def raw(self, method: str, path: str, payload: t.Any = None) -> Response:
         """The answer whatever its status."""
         response = self.http.call(method, path, payload)
         self._note(response.headers)
         return response
+
+    def management(self, method: str, path: str, payload: t.Any = None) -> t.Any:
+        """The answer of LiteLLM's management API, which lies beside /v1."""
+        try:
+            return self._root.request(method, path, payload).json()
+        except ApiError as exc:
+            raise explain(exc) from exc
 
     def _note(self, headers: dict[str, str]) -> None:
         # LiteLLM gives its version with completions, but not with the list of models.

@@ -106,13 +106,7 @@ options:
     description: How often an interrupted pull is tried again.
     type: int
     default: 3
-  progress_interval:
-    description: Seconds between two lines of progress. V(0) shows none.
-    type: int
-    default: 5
-  progress_file:
-    description: File that the module keeps the state of long work in, as JSON. Set by the action plugin, which shows it.
-    type: path
+extends_documentation_fragment: selfhosted.llm.progress
 attributes:
   check_mode:
     description: Can run in check mode and return what would change. A server that does not run yet counts as having no models.

@@ -66,13 +66,7 @@ options:
     description: How often an interrupted download is tried again. It goes on from where it stopped.
     type: int
     default: 3
-  progress_interval:
-    description: Seconds between two lines of progress. V(0) shows none.
-    type: int
-    default: 5
-  progress_file:
-    description: File that the module keeps the state of long work in, as JSON. Set by the action plugin, which shows it.
-    type: path
+extends_documentation_fragment: selfhosted.llm.progress
 attributes:
   check_mode:
     description: Reports what would be installed without downloading it. A list of checksums is read, as the release's name depends on it.

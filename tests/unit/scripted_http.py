@@ -9,7 +9,7 @@
     result = run_module(monkeypatch, capsys, module, {"models": []})
     http.done()
 
-It takes the place of open_url in module_utils/http.py, so the module's own client and its error handling are what is tested.
+It takes the place of the network below ApiClient in module_utils/http.py: a module's own client and its error handling are what is tested.
 """
 
 from __future__ import annotations
@@ -20,10 +20,13 @@ import typing as t
 from email.message import Message
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
+from urllib.request import Request
 
 import pytest
 from ansible.module_utils import basic
 from ansible.module_utils.testing import patch_module_args
+
+from ansible_collections.selfhosted.llm.plugins.module_utils.http import ApiClient
 
 ANY: t.Any = object()
 
@@ -80,17 +83,23 @@ def to_bytes(answer: t.Any) -> bytes:
 
 
 class ScriptedHttp:
-    """The script. `target` is where open_url is looked up."""
+    """The script. `target` is where a module that calls open_url itself looks it up."""
 
-    def __init__(
-        self,
-        monkeypatch: pytest.MonkeyPatch,
-        target: str = "ansible_collections.selfhosted.llm.plugins.module_utils.http.open_url",
-    ) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, target: str = "") -> None:
         self.expected: list[Expected] = []
         self.seen: list[str] = []
         self.requests: list[dict[str, t.Any]] = []
-        monkeypatch.setattr(target, self.open_url)
+        if target:
+            monkeypatch.setattr(target, self.open_url)
+            return
+
+        def send(client: ApiClient, request: Request, timeout: float) -> Answer:
+            data = t.cast("bytes | None", request.data)
+            return self.open_url(
+                request.full_url, request.get_method(), data, headers=request.headers, timeout=timeout, use_proxy=client.use_proxy
+            )
+
+        monkeypatch.setattr(ApiClient, "_send", send)
 
     def expect(
         self,
