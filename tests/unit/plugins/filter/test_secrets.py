@@ -11,3 +11,9 @@ def test_filter() -> None:
     weakness = FilterModule().filters()["weakness"]
     assert weakness("short") == "it has 5 characters, fewer than 20"
     assert weakness("Tr0ub4dor&3", 8) == ""
+
+
+def test_what_an_environment_file_says() -> None:
+    values = FilterModule().filters()["environment_values"]
+    assert values('A="1"\nLITELLM_MASTER_KEY="sk-\\"x\\$y"\n') == {"A": "1", "LITELLM_MASTER_KEY": 'sk-"x$y'}
+    assert values("") == {}
