@@ -31,6 +31,13 @@ compile() {
 
 compile 3.8 roles/_python_app/files/uv.in "$@"
 compile 3.10 roles/litellm_proxy/files/requirements.in "$@"
+# The same versions with a database as without.
+cp roles/litellm_proxy/files/requirements.txt roles/litellm_proxy/files/requirements-database.txt
+compile 3.10 roles/litellm_proxy/files/requirements-database.in
 compile 3.11 roles/open_webui/files/requirements-gateway.in "$@"
 compile 3.11 roles/open_webui/files/requirements-full.in "$@"
 compile 3.11 roles/open_webui/files/requirements-full-gpu.in "$@"
+
+# Addresses are left out: the lock must fit every registry.
+echo roles/litellm_proxy/files/prisma/package-lock.json >&2
+(cd roles/litellm_proxy/files/prisma && "${NPM:-npm}" install --package-lock-only --ignore-scripts --omit-lockfile-registry-resolved --no-audit --no-fund --silent)

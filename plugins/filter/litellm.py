@@ -10,6 +10,9 @@ import typing as t
 from ansible.errors import AnsibleFilterError
 
 from ansible_collections.selfhosted.llm.plugins.plugin_utils.litellm_config import ConfigError, build_config, problems
+from ansible_collections.selfhosted.llm.plugins.plugin_utils.litellm_state import counted_alone, database_url, declared_limits
+from ansible_collections.selfhosted.llm.plugins.plugin_utils.litellm_state import problems as state_problems
+from ansible_collections.selfhosted.llm.plugins.plugin_utils.variables import problems as variable_problems
 
 
 def litellm_config(model_list: t.Any, settings: t.Mapping[str, t.Any], extra: t.Mapping[str, t.Any] | None = None) -> dict[str, t.Any]:
@@ -21,4 +24,12 @@ def litellm_config(model_list: t.Any, settings: t.Mapping[str, t.Any], extra: t.
 
 class FilterModule:
     def filters(self) -> dict[str, t.Callable[..., t.Any]]:
-        return {"litellm_config": litellm_config, "litellm_problems": problems}
+        return {
+            "counted_alone": counted_alone,
+            "database_url": database_url,
+            "declared_limits": declared_limits,
+            "litellm_config": litellm_config,
+            "litellm_problems": problems,
+            "litellm_state_problems": state_problems,
+            "variable_problems": variable_problems,
+        }

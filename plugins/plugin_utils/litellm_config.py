@@ -26,8 +26,19 @@ _PLACES: dict[str, tuple[str, str]] = {
     "json_logs": ("litellm_settings", "json_logs"),
     "drop_params": ("litellm_settings", "drop_params"),
     "provider_budgets": ("router_settings", "provider_budget_config"),
-    "max_parallel_requests": ("general_settings", "global_max_parallel_requests"),
 }
+
+# The same for settings that mean something with a database only.
+_DATABASE_PLACES: dict[str, tuple[str, str]] = {
+    "database_connections": ("general_settings", "database_connection_pool_limit"),
+    "spend_logs_retention": ("general_settings", "maximum_spend_logs_retention_period"),
+    "serve_without_database": ("general_settings", "allow_requests_on_db_unavailable"),
+    "max_budget": ("litellm_settings", "max_budget"),
+    "budget_duration": ("litellm_settings", "budget_duration"),
+}
+
+# Not REDIS_PASSWORD: LiteLLM builds further clients from variables that begin with REDIS_.
+REDIS_PASSWORD = "LLM_REDIS_PASSWORD"  # noqa: S105 - the name of a variable
 
 # Releases that were published with malicious code.
 REFUSED_VERSIONS = ("1.82.7", "1.82.8")
@@ -41,7 +52,41 @@ def _cache(settings: Mapping) -> dict[str, t.Any]:
     kind = settings.get("cache") or "none"
     if kind == "none":
         return {}
-    return {"cache": True, "cache_params": {"type": kind, "ttl": settings["cache_ttl"]}}
+    where = _redis(settings) if kind == "redis" else {}
+    return {"cache": True, "cache_params": {"type": kind, "ttl": settings["cache_ttl"], **where}}
+
+
+def _redis(settings: Mapping) -> dict[str, t.Any]:
+    """How LiteLLM reaches Redis; nothing where there is none."""
+    redis = settings.get("redis") or {}
+    if not redis.get("host"):
+        return {}
+    found = {"host": redis["host"], "port": redis["port"]}
+    if redis.get("password"):
+        found["password"] = f"os.environ/{REDIS_PASSWORD}"
+    if redis.get("tls"):
+        found["ssl"] = True
+        if redis.get("ca_bundle"):
+            found["ssl_ca_certs"] = redis["ca_bundle"]
+    return found
+
+
+def _put(config: dict[str, dict[str, t.Any]], settings: Mapping, places: t.Mapping[str, tuple[str, str]]) -> None:
+    for name, (section, key) in places.items():
+        value = settings.get(name)
+        if value is not None and value != "" and value != [] and value != {}:
+            config[section][key] = value
+
+
+def _database(settings: Mapping) -> dict[str, t.Any]:
+    """general_settings of a gateway with a database, where they are no plain values."""
+    found: dict[str, t.Any] = {}
+    if not settings.get("spend_logs", True):
+        found["disable_spend_logs"] = True
+    if settings.get("pooled"):
+        # A pooler in transaction mode gives each statement another session.
+        found["database_disable_prepared_statements"] = True
+    return found
 
 
 def merge(base: Mapping, extra: Mapping) -> dict[str, t.Any]:
@@ -69,10 +114,14 @@ def build_config(model_list: t.Sequence[Mapping], settings: Mapping, extra: Mapp
     longest = max((len(targets) for item in settings.get("model_fallbacks") or [] for targets in item.values()), default=0)
     if longest > 5:
         config["router_settings"]["max_fallbacks"] = longest
-    for name, (section, key) in _PLACES.items():
-        value = settings.get(name)
-        if value is not None and value != "" and value != [] and value != {}:
-            config[section][key] = value
+    _put(config, settings, _PLACES)
+    redis = _redis(settings)
+    if redis:
+        # Requests in flight, cooldowns, rate limits and spend are shared by it, whatever is cached and where.
+        config["general_settings"]["coordination_redis"] = redis
+    if settings.get("database"):
+        _put(config, settings, _DATABASE_PLACES)
+        config["general_settings"].update(_database(settings))
     return merge({"model_list": list(model_list), **config}, extra or {})
 
 

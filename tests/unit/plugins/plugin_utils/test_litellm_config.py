@@ -47,7 +47,6 @@ def test_every_setting_has_its_place() -> None:
             "json_logs": True,
             "drop_params": True,
             "provider_budgets": {"openai": {"budget_limit": 1}},
-            "max_parallel_requests": 9,
             "log_prompts": True,
         },
     )
@@ -64,7 +63,6 @@ def test_every_setting_has_its_place() -> None:
         "provider_budget_config": {"openai": {"budget_limit": 1}},
     }
     assert config["litellm_settings"] == {"telemetry": False, "json_logs": True, "drop_params": True}
-    assert config["general_settings"]["global_max_parallel_requests"] == 9
 
 
 @pytest.mark.parametrize("value", [None, "", [], {}])
@@ -81,6 +79,48 @@ def test_cache() -> None:
     assert "cache" not in build_config(MODEL_LIST, {"cache": "none", "cache_ttl": 60})["litellm_settings"]
     settings = build_config(MODEL_LIST, {"cache": "local", "cache_ttl": 60})["litellm_settings"]
     assert (settings["cache"], settings["cache_params"]) == (True, {"type": "local", "ttl": 60})
+
+
+REDIS = {"host": "store", "port": 6380, "password": True, "tls": True, "ca_bundle": "/ca.pem"}
+
+
+def test_redis_is_shared_by_all_that_counts_and_has_no_password_in_the_file() -> None:
+    config = build_config(MODEL_LIST, {"redis": REDIS, "cache": "redis", "cache_ttl": 60})
+    reached = {"host": "store", "port": 6380, "password": "os.environ/LLM_REDIS_PASSWORD", "ssl": True, "ssl_ca_certs": "/ca.pem"}
+    assert config["general_settings"]["coordination_redis"] == reached
+    assert config["litellm_settings"]["cache_params"] == {"type": "redis", "ttl": 60, **reached}
+
+
+def test_redis_without_password_and_tls() -> None:
+    config = build_config(
+        MODEL_LIST, {"redis": {"host": "store", "port": 6379, "password": False, "tls": False}, "cache": "local", "cache_ttl": 5}
+    )
+    assert config["general_settings"]["coordination_redis"] == {"host": "store", "port": 6379}
+    assert config["litellm_settings"]["cache_params"] == {"type": "local", "ttl": 5}
+    assert "coordination_redis" not in build_config(MODEL_LIST, {"redis": {"host": ""}})["general_settings"]
+
+
+def test_a_database() -> None:
+    settings: dict[str, t.Any] = {
+        "database_connections": 7,
+        "spend_logs": False,
+        "spend_logs_retention": "30d",
+        "serve_without_database": True,
+        "max_budget": 5.0,
+        "budget_duration": "30d",
+        "pooled": True,
+    }
+    config = build_config(MODEL_LIST, {**settings, "database": True})
+    assert config["general_settings"] == {
+        "master_key": "os.environ/LITELLM_MASTER_KEY",
+        "database_connection_pool_limit": 7,
+        "maximum_spend_logs_retention_period": "30d",
+        "allow_requests_on_db_unavailable": True,
+        "disable_spend_logs": True,
+        "database_disable_prepared_statements": True,
+    }
+    assert (config["litellm_settings"]["max_budget"], config["litellm_settings"]["budget_duration"]) == (5.0, "30d")
+    assert build_config(MODEL_LIST, settings) == build_config(MODEL_LIST, {})
 
 
 def test_extra_is_merged_over_the_rest() -> None:

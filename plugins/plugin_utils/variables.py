@@ -1,0 +1,43 @@
+# Copyright (c) The selfhosted.llm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The variables of a role against its argument specs, in a line for each mistake."""
+
+from __future__ import annotations
+
+import difflib
+import typing as t
+
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+
+Mapping = t.Mapping[str, t.Any]
+
+
+def unknown(names: t.Iterable[str], known: t.Sequence[str]) -> list[str]:
+    """Variables that the role does not have: nobody would notice that a misspelt one does nothing."""
+    found = []
+    for name in sorted(set(names) - set(known)):
+        close = difflib.get_close_matches(name, known, 1, 0.75)
+        remedy = f"Did you mean {close[0]}?" if close else "Its README lists those it has."
+        found.append(f"{name} is no variable of the role. {remedy}")
+    return found
+
+
+def mistyped(values: Mapping, options: Mapping) -> list[str]:
+    """What the specs say against the values, without the values of secrets."""
+    # One at a time: the validator reports only the first of some kinds of mistake.
+    found = []
+    for name, option in sorted(options.items()):
+        if name not in values:
+            continue
+        spec = {key: value for key, value in option.items() if key not in ("description", "required", "no_log")}
+        result = ArgumentSpecValidator({name: spec}).validate({name: values[name]})
+        for message in result.error_messages:
+            if option.get("no_log"):
+                message = f"{name} must be of type {option.get('type', 'str')}"
+            found.append(message if name in message else f"{name}: {message}")
+    return found
+
+
+def problems(values: Mapping, options: Mapping) -> list[str]:
+    return unknown(values, sorted(options)) + mistyped(values, options)
