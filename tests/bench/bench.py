@@ -27,6 +27,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import httpx2 as httpx
+import keys
 import load
 import results
 import yaml
@@ -38,7 +39,7 @@ DOCS = ROOT / "docs" / "benchmarks.md"
 NETWORK = "selfhosted-llm-bench"
 BIN = Path(sys.executable).parent
 
-GATEWAY, WEBUI, MIRROR, BARE = "bench-api", "bench-webui", "bench-mirror", "bench-bare"
+GATEWAY, WEBUI, MIRROR, BARE, STORE = "bench-api", "bench-webui", "bench-mirror", "bench-bare", "bench-store"
 OLLAMA = ["bench-llm1", "bench-llm2"]
 UNEQUAL = ["bench-llm1", "bench-llm2", "bench-llm3"]
 
@@ -51,7 +52,7 @@ EVEN_DELAY = 0.1
 LATENCY_CLIENTS, LATENCY_REQUESTS, STREAMS = 2, 100, 40
 PORTS = {"gateway": 4000, "plain": 4001, "workers": 4002, "nginx": 4003}
 SECOND_RUNS = 2
-ROUNDS = {"deploy": 2, "gateway": 3}
+ROUNDS = {"deploy": 2, "gateway": 3, "keys": 2}
 
 BALANCE = {
     "gateway": "this gateway",
@@ -174,7 +175,7 @@ def machines(playbook: str, names: t.Sequence[str]) -> None:
 
 
 def remove_machines() -> None:
-    machines("destroy", [GATEWAY, WEBUI, MIRROR, BARE, *UNEQUAL])
+    machines("destroy", [GATEWAY, WEBUI, MIRROR, BARE, STORE, *UNEQUAL])
 
 
 def address(name: str) -> str:
@@ -500,6 +501,42 @@ def measure_deploy(rounds: int, busy: float) -> tuple[str, dict[str, t.Any]]:
     return f"{circumstances(rounds, busy)} {versions}.\n\n{results.deploy_tables(found)}", {"deploy": found}
 
 
+def keys_round(inventory: Path, number: int) -> dict[str, t.Any]:
+    """`playbooks/keys.yml` where there is nothing, again, and what a playbook costs that only pings."""
+    found: dict[str, t.Any] = {"ping": [], "second": [], "second_changed": 0}
+    first = site(inventory, "keys", f"keys-first-{number}")
+    found["first"] = first.seconds
+    say(f"{keys.KEYS} keys, {keys.TEAMS} teams and {keys.USERS} users, first run: {first.seconds:.1f} s")
+    for _ in range(SECOND_RUNS):
+        found["ping"].append(play("--inventory", inventory, "tests/bench/ping.yml", log="ping").seconds)
+        again = site(inventory, "keys", f"keys-second-{number}")
+        found["second"].append(again.seconds)
+        found["second_changed"] = max(found["second_changed"], again.changed)
+        say(f"second run: {again.seconds:.1f} s, {again.changed} tasks changed something")
+    return found
+
+
+def measure_keys(rounds: int, busy: float) -> tuple[str, dict[str, t.Any]]:
+    found = []
+    inventory = WORK / "inventory"
+    for number in range(1, rounds + 1):
+        remove_machines()
+        shutil.rmtree(inventory, ignore_errors=True)
+        (inventory / "keys").mkdir(parents=True, mode=0o700)
+        machines("create", [GATEWAY, STORE])
+        content = keys.inventory(GATEWAY, STORE, lambda: secrets.token_urlsafe(36), str(inventory / "keys"))
+        path = inventory / "hosts.yml"
+        path.touch(mode=0o600)
+        path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+        say(f"keys, round {number} of {rounds}: a gateway and its database")
+        play("--inventory", inventory, "tests/bench/prisma_mirror.yml", log="prisma-mirror")
+        for playbook in ("store", "gateway"):
+            site(inventory, playbook, f"keys-{playbook}")
+        found.append(keys_round(inventory, number))
+    body = f"{circumstances(rounds, busy)} ansible-core {version('ansible-core')}.\n\n{results.keys_table(found)}"
+    return body, {"keys": found}
+
+
 def circumstances(rounds: int, busy: float) -> str:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return (
@@ -530,7 +567,7 @@ def measure(parts: t.Sequence[str], rounds: t.Mapping[str, int]) -> None:
     raw: dict[str, t.Any] = {}
     try:
         for part in parts:
-            body, numbers = (measure_deploy if part == "deploy" else measure_gateway)(rounds[part], busy)
+            body, numbers = {"deploy": measure_deploy, "gateway": measure_gateway, "keys": measure_keys}[part](rounds[part], busy)
             if part == "deploy":
                 run("docker", "rm", "--force", "--volumes", WEBUI, BARE)
             raw.update(numbers)
@@ -545,9 +582,11 @@ def measure(parts: t.Sequence[str], rounds: t.Mapping[str, int]) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="tests/bench/run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", metavar="part", help="deploy, gateway (default: both); the other part of the page stays")
+    parser.add_argument("parts", nargs="*", metavar="part", help="deploy, gateway, keys (default: all); the other parts of the page stay")
     parser.add_argument(
-        "--rounds", type=int, help="of each measurement (default: {deploy} of deploy, {gateway} of gateway)".format(**ROUNDS)
+        "--rounds",
+        type=int,
+        help="of each measurement (default: {deploy} of deploy, {gateway} of gateway, {keys} of keys)".format(**ROUNDS),
     )
     arguments = parser.parse_args()
     if unknown := set(arguments.parts) - set(ROUNDS):

@@ -124,6 +124,20 @@ def deploy_tables(rounds: t.Sequence[DeployRound]) -> str:
     )
 
 
+def keys_table(rounds: t.Sequence[DeployRound]) -> str:
+    """`first` is seconds of one run; `second` and `ping` of several, of which the median counts."""
+    medians = [{name: statistics.median(item[name]) for name in ("second", "ping")} | {"first": item["first"]} for item in rounds]
+
+    def ratio(above: str, below: str) -> str:
+        return spread([item[above] / item[below] for item in medians])
+
+    compared = table(
+        ["`playbooks/keys.yml`", "÷ one ping task", "÷ first run"],
+        [["first run", ratio("first", "ping"), "1"], ["second run", ratio("second", "ping"), ratio("second", "first")]],
+    )
+    return f"{compared}\n\nTasks that changed something in a second run: {max(item['second_changed'] for item in rounds)}."
+
+
 def part(rounds: t.Sequence[DeployRound], group: str, name: str) -> str:
     return spread([item[group].get(name, 0.0) / sum(item[group].values()) for item in rounds], percent)
 

@@ -132,3 +132,16 @@ def test_against_table_leaves_out_the_base() -> None:
     rounds = [{"direct": measured(1.0, 0.1, 0.2), "ours": measured(1.0, 0.12, 0.3)}]
     text = results.against_table(rounds, {"direct": "Direct", "ours": "Ours"}, "direct", {"p50": "p50", "p99": "p99"})
     assert cells(text) == [["Ours", "1.20", "1.50"]]
+
+
+def test_keys_table() -> None:
+    rounds = [
+        {"first": 40.0, "second": [8.0, 6.0, 7.0], "ping": [2.0, 1.0, 3.0], "second_changed": 0},
+        {"first": 20.0, "second": [10.0], "ping": [2.0], "second_changed": 1},
+    ]
+    text = results.keys_table(rounds)
+    assert cells(text) == [
+        ["first run", "15.0 (10.0–20.0)", "1"],
+        ["second run", "4.25 (3.50–5.00)", "0.34 (0.17–0.50)"],
+    ]
+    assert text.endswith("Tasks that changed something in a second run: 1.")
