@@ -271,8 +271,8 @@ class Sdk:
         return check
 
     def _errors(self) -> None:
-        self.checks.run("a wrong key raises AuthenticationError", "errors", self._refusal(self._list_with_wrong_key))
-        self.checks.run("a missing key raises AuthenticationError", "errors", self._refusal(self._list_without_key))
+        self.checks.run("a wrong key is refused", "errors", self._refusal(self._list_with_wrong_key))
+        self.checks.run("a missing key is refused", "errors", self._refusal(self._list_without_key))
         self.checks.run("an unknown model raises NotFoundError or BadRequestError", "errors", self._unknown_model)
         self.checks.run("a tiny timeout raises APITimeoutError", "errors", self._tiny_timeout)
 

@@ -40,6 +40,10 @@ class CheckList:
         self.checks: list[dict[str, t.Any]] = []
         self._hide = [text for text in hide if text]
 
+    def hide(self, text: str) -> None:
+        """From now on this must not appear in a message."""
+        self._hide.append(text)
+
     def _add(
         self, name: str, group: str, status: str, layer: str | None, message: str, seconds: float, details: dict[str, t.Any]
     ) -> dict[str, t.Any]:

@@ -9,11 +9,12 @@ import secrets
 import typing as t
 
 from ansible_collections.selfhosted.llm.plugins.module_utils.checklist import CheckError, CheckList, SkippedError
-from ansible_collections.selfhosted.llm.plugins.module_utils.http import AUTH, BACKEND, MODEL, PROTOCOL, ApiError, error_text
+from ansible_collections.selfhosted.llm.plugins.module_utils.http import AUTH, BACKEND, MODEL, PROTOCOL, ApiError, Response, error_text
 from ansible_collections.selfhosted.llm.plugins.module_utils.openai_client import Answer, OpenAIClient, is_missing_database
+from ansible_collections.selfhosted.llm.plugins.module_utils.openai_keys import KeyChecks, KeyPlan
 from ansible_collections.selfhosted.llm.plugins.module_utils.openai_load import analyse, run_load, skew
 
-GROUPS = ["models", "auth", "unknown_model", "chat", "stream", "embeddings", "load"]
+GROUPS = ["models", "auth", "unknown_model", "chat", "stream", "embeddings", "keys", "load"]
 # What makes no backend work: this is all that check mode does.
 FREE_GROUPS = ["models", "auth", "unknown_model"]
 # The modes that are called; models of any other are only looked for in the list.
@@ -50,6 +51,8 @@ class Plan:
         load_models: t.Sequence[str] = (),
         min_share: float = 0.25,
         free_only: bool = False,
+        refused_keys: t.Sequence[str] = (),
+        keys: KeyPlan | None = None,
     ) -> None:
         self.models = models
         self.groups = groups
@@ -60,6 +63,9 @@ class Plan:
         self.load_models = load_models
         self.min_share = min_share
         self.free_only = free_only
+        self.refused_keys = refused_keys
+        # None: the API has no virtual keys.
+        self.keys = keys
 
 
 def compare_models(declared: t.Sequence[str], listed: t.Sequence[str], exact: bool) -> list[str]:
@@ -92,22 +98,22 @@ class Checker:
         self.plan = plan
         self.api_key = api_key
         self.client = OpenAIClient(url, api_key, ca_path, timeout, validate_certs)
-        self._with_key: t.Callable[[str | None], OpenAIClient] = lambda key: OpenAIClient(url, key, ca_path, timeout, validate_certs)
-        self.checks = CheckList(hide=[api_key or ""])
+        self._at: t.Callable[[str, str | None], OpenAIClient] = lambda at, key: OpenAIClient(at, key, ca_path, timeout, validate_certs)
+        self.checks = CheckList(hide=[api_key or "", *plan.refused_keys])
         self.listed: list[str] = []
         self.loads: list[dict[str, t.Any]] = []
 
     def run(self) -> dict[str, t.Any]:
         unreachable, key_problem = self._connect()
         for group in GROUPS:
-            if group not in self.plan.groups:
+            if group not in self.plan.groups or (group == "keys" and not self.plan.keys):
                 continue
             if unreachable:
                 self.checks.skip(group, group, "the API cannot be reached: " + unreachable)
             elif key_problem and group != "auth":
                 self.checks.skip(group, group, "the API does not take the key: " + key_problem)
             elif self.plan.free_only and group not in FREE_GROUPS:
-                self.checks.skip(group, group, "check mode makes no backend work")
+                self.checks.skip(group, group, f"check mode makes no {'keys' if group == 'keys' else 'backend work'}")
             else:
                 getattr(self, "_" + group)()
         counts = self.checks.counts()
@@ -160,12 +166,14 @@ class Checker:
             return
         self._refusal("wrong key is refused", "sk-" + secrets.token_hex(24))
         self._refusal("missing key is refused", None)
+        for number, key in enumerate(self.plan.refused_keys, 1):
+            self._refusal("old key is refused" if len(self.plan.refused_keys) == 1 else f"old key {number} is refused", key)
 
     def _refusal(self, name: str, key: str | None) -> None:
         model = self.plan.models[0]
 
         def check(details: dict[str, t.Any]) -> str:
-            client = self._with_key(key)
+            client = self._at(self.client.base_url, key)
             path, payload = _small_request(model)
             how = []
             for method, where, body in (("GET", "/models", None), ("POST", path, payload)):
@@ -255,7 +263,26 @@ class Checker:
 
         return check
 
+    def _keys(self) -> None:
+        called = [model for model in self.plan.models if model.mode in CALLED_MODES]
+        if not called or not self.api_key or not self.plan.keys:
+            self.checks.skip(
+                "keys", "keys", "no api_key is given to make keys with" if called else "no chat or embedding model is declared"
+            )
+            return
+        by_name = {name: model for model in called for name in model.names}
+
+        def ask(client: OpenAIClient, name: str) -> Response:
+            path, payload = _small_request(by_name[name], name)
+            return client.raw("POST", path, payload)
+
+        # Names, not aliases: a key for a model may be one for its aliases as well.
+        KeyChecks(self.checks, self.client, self._at, ask, [model.name for model in called], self.plan.keys).run()
+
     def _load(self) -> None:
+        if not self.plan.requests:
+            self.checks.skip("load", "load", "load.requests is 0: no load is wanted")
+            return
         if self.plan.load_models:
             chosen = [model for model in self.plan.models if model.name in self.plan.load_models]
         else:
@@ -331,10 +358,11 @@ def _prompt(number: int | None = None) -> str:
     return f"Count from one to ten in words. ({nonce})"
 
 
-def _small_request(model: Model) -> tuple[str, dict[str, t.Any]]:
+def _small_request(model: Model, name: str = "") -> tuple[str, dict[str, t.Any]]:
+    # Different each time, or a response cache would answer.
     if model.mode == "embedding":
-        return "/embeddings", {"model": model.name, "input": ["Hello"]}
-    return "/chat/completions", OpenAIClient.chat_payload(model.name, "Hello", 1)
+        return "/embeddings", {"model": name or model.name, "input": ["Hello " + secrets.token_hex(4)]}
+    return "/chat/completions", OpenAIClient.chat_payload(name or model.name, "Hello " + secrets.token_hex(4), 1)
 
 
 def _known_backend(model: Model, answer: Answer) -> None:

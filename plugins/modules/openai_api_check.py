@@ -16,6 +16,9 @@ description:
   - Exercises an OpenAI-compatible API, such as a LiteLLM gateway, in one call. It compares the model list with the declaration,
     chats, streams, embeds, tries a wrong key, no key and an unknown model, and puts each model that has several backends under
     concurrent load to see what share every backend gets.
+  - Of a LiteLLM gateway with a database (O(database)) it also proves what virtual keys promise. It makes short-lived keys with O(api_key),
+    tries them when they are new, blocked, deleted, expired, used for another model, above their rate limit and out of budget, looks whether
+    spend is recorded, and removes them all, also after a failure.
   - Each check that fails names the layer at fault.
   - When the API cannot be reached at all, one check fails and all others are skipped with that reason.
 attributes:
@@ -23,8 +26,8 @@ attributes:
     description: Can run in check mode and return what it finds without changing anything.
     support: full
     details:
-      - The module never changes anything. In check mode it also makes no backend work, so C(chat), C(stream), C(embeddings)
-        and C(load) are skipped, with that reason.
+      - The module leaves nothing behind. In check mode it makes neither backend work nor keys, so C(chat), C(stream), C(embeddings),
+        C(keys) and C(load) are skipped, with that reason.
   diff_mode:
     description: Returns what has changed, or would.
     support: none
@@ -36,7 +39,13 @@ options:
   api_key:
     description:
       - The key that must be accepted. Without one the API is taken to be open, and the refusal of keys is skipped.
+      - With O(database) it must be the master key, or another that may make keys.
     type: str
+  refused_keys:
+    description: Keys that must be refused, such as the one before a rotation. Part of the group C(auth).
+    type: list
+    elements: str
+    default: []
   ca_path:
     description: PEM file with the certificate authorities to trust instead of the system's.
     type: path
@@ -82,11 +91,11 @@ options:
     default: true
   checks:
     description:
-      - Which groups of checks to run. That the API answers is always checked.
+      - Which groups of checks to run. That the API answers is always checked. C(keys) is for an API with O(database).
     type: list
     elements: str
-    choices: [models, auth, unknown_model, chat, stream, embeddings, load]
-    default: [models, auth, unknown_model, chat, stream, embeddings, load]
+    choices: [models, auth, unknown_model, chat, stream, embeddings, keys, load]
+    default: [models, auth, unknown_model, chat, stream, embeddings, keys, load]
   max_tokens:
     description: Limit for the length of each answer.
     type: int
@@ -100,7 +109,7 @@ options:
     default: {}
     suboptions:
       requests:
-        description: Number of requests to each model.
+        description: Number of requests to each model. V(0) is for no load.
         type: int
         default: 40
       concurrency:
@@ -118,6 +127,31 @@ options:
         gives a slow host less than a fast one.
     type: float
     default: 0.25
+  database:
+    description:
+      - Given where the API is a LiteLLM gateway with a database; V({}) is enough. Without it the group C(keys) is left out.
+      - The keys have aliases that begin with C(selfhosted-llm-check-). Should the module be killed, they expire after a quarter of an hour,
+        and the next run removes them.
+    type: dict
+    suboptions:
+      peers:
+        description: Further gateways on the same database, by name their address. A key made at O(url) must be good there as well.
+        type: dict
+        default: {}
+      counters:
+        description:
+          - How many processes at O(url) count rate limits for themselves, so that each lets in what a limit allows. V(1) where Redis
+            shares the counters, else the number of workers.
+        type: int
+        default: 1
+      shared_limits:
+        description: Whether O(database.peers) count rate limits together with O(url), through Redis.
+        type: bool
+        default: false
+      record_timeout:
+        description: Seconds until the spend of a request must be in the database. LiteLLM writes every few seconds.
+        type: float
+        default: 90.0
   report_only:
     description: Return the results without failing when a check failed, so that a report can be written first. Look at C(ok).
     type: bool
@@ -137,6 +171,16 @@ EXAMPLES = r"""
         backends: [phi3-3.8b@llm01, phi3-3.8b@llm02]
       - name: embed
         mode: embedding
+
+- name: Prove what virtual keys promise, on a gateway that shares database and Redis with another one
+  selfhosted.llm.openai_api_check:
+    url: http://gateway1:4000
+    api_key: "{{ litellm_proxy_master_key }}"
+    models: [{name: phi3-3.8b}, {name: embed, mode: embedding}]
+    checks: [keys]
+    database:
+      peers: {gateway2: "http://gateway2:4000"}
+      shared_limits: true
 
 - name: Only look who gets in, and keep the results
   selfhosted.llm.openai_api_check:
@@ -256,6 +300,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.selfhosted.llm.plugins.module_utils.checklist import failure_message
 from ansible_collections.selfhosted.llm.plugins.module_utils.openai_checks import CALLED_MODES, GROUPS, Checker, Model, Plan
+from ansible_collections.selfhosted.llm.plugins.module_utils.openai_keys import KeyPlan
 
 MODES = ["chat", "completion", "embedding", "rerank", "image_generation", "audio_transcription", "audio_speech"]
 
@@ -278,13 +323,14 @@ def bad_options(params: dict[str, t.Any]) -> str | None:
     ]
     if silent:
         return f"load.models names models that are neither chat nor embedding: {', '.join(silent)}"
-    for name, value in (
-        ("max_tokens", params["max_tokens"]),
-        ("load.requests", params["load"]["requests"]),
-        ("load.concurrency", params["load"]["concurrency"]),
+    for name, value, least in (
+        ("max_tokens", params["max_tokens"], 1),
+        ("load.requests", params["load"]["requests"], 0),
+        ("load.concurrency", params["load"]["concurrency"], 1),
+        ("database.counters", (params["database"] or {"counters": 1})["counters"], 1),
     ):
-        if value < 1:
-            return f"{name} must be at least 1, not {value}"
+        if value < least:
+            return f"{name} must be at least {least}, not {value}"
     if params["timeout"] <= 0:
         return "timeout must be more than 0"
     if not 0 <= params["min_share"] <= 1:
@@ -297,6 +343,7 @@ def main() -> None:
         argument_spec={
             "url": {"type": "str", "required": True},
             "api_key": {"type": "str", "no_log": True},
+            "refused_keys": {"type": "list", "elements": "str", "default": [], "no_log": True},
             "ca_path": {"type": "path"},
             "validate_certs": {"type": "bool", "default": True},
             "timeout": {"type": "float", "default": 120.0},
@@ -324,6 +371,15 @@ def main() -> None:
                 },
             },
             "min_share": {"type": "float", "default": 0.25},
+            "database": {
+                "type": "dict",
+                "options": {
+                    "peers": {"type": "dict", "default": {}},
+                    "counters": {"type": "int", "default": 1},
+                    "shared_limits": {"type": "bool", "default": False},
+                    "record_timeout": {"type": "float", "default": 90.0},
+                },
+            },
             "report_only": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
@@ -342,6 +398,8 @@ def main() -> None:
         load_models=params["load"]["models"],
         min_share=params["min_share"],
         free_only=module.check_mode,
+        refused_keys=params["refused_keys"],
+        keys=KeyPlan(**params["database"]) if params["database"] is not None else None,
     )
     result = Checker(params["url"], params["api_key"], plan, params["ca_path"], params["timeout"], params["validate_certs"]).run()
     if not result["ok"]:

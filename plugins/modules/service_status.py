@@ -24,17 +24,21 @@ options:
         type: str
         required: true
       current:
-        description: Symbolic link to the live release.
+        description: Symbolic link to the live release. Empty where its packages are the distribution's.
         type: path
-        required: true
+        default: ""
       url:
-        description: Where it answers on this host.
+        description: Where it answers on this host. Empty for a service that does not speak HTTP.
         type: str
-        required: true
+        default: ""
       health:
         description: Path that answers 200 when it is healthy.
         type: str
-        required: true
+        default: ""
+      port:
+        description:
+          - Port on loopback of a service without O(services[].url). It is healthy when its unit is active and it takes a connection.
+        type: int
       models:
         description: Path of its list of models. Empty where it has none.
         type: str
@@ -87,7 +91,7 @@ services:
       description: Name of the live release.
       type: str
     healthy:
-      description: Whether O(services[].health) answered 200.
+      description: Whether O(services[].health) answered 200, or O(services[].port) took a connection.
       type: bool
     health:
       description: V(ok), or what was wrong.
@@ -99,6 +103,7 @@ services:
 """
 
 import os
+import socket
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
@@ -109,9 +114,10 @@ from ansible_collections.selfhosted.llm.plugins.module_utils.systemd import Syst
 
 SERVICE_OPTIONS = {
     "name": {"type": "str", "required": True},
-    "current": {"type": "path", "required": True},
-    "url": {"type": "str", "required": True},
-    "health": {"type": "str", "required": True},
+    "current": {"type": "path", "default": ""},
+    "url": {"type": "str", "default": ""},
+    "health": {"type": "str", "default": ""},
+    "port": {"type": "int"},
     "models": {"type": "str", "default": ""},
     "token": {"type": "str", "default": "", "no_log": True},
 }
@@ -125,10 +131,19 @@ def model_names(answer: t.Any) -> list[str]:
     return sorted(str(item.get("id") or item.get("name")) for item in items if isinstance(item, dict))
 
 
+def port_problem(port: int) -> str:
+    """Why nothing takes a connection there, or nothing."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+    except OSError as exc:
+        return f"port {port}: {exc}"
+    return ""
+
+
 def look_at(service: dict[str, t.Any], systemd: Systemd) -> dict[str, t.Any]:
     state = systemd.state(f"{service['name']}.service")
     try:
-        target = files.link_target(service["current"])
+        target = files.link_target(service["current"]) if service["current"] else None
     except ValueError:
         target = None
     found = {
@@ -143,6 +158,10 @@ def look_at(service: dict[str, t.Any], systemd: Systemd) -> dict[str, t.Any]:
     }
     if state.load == "not-found":
         return found
+    if service["port"]:
+        problem = port_problem(service["port"]) if state.active == "active" else f"the unit is {state.active}"
+        found.update(healthy=not problem, health=problem or "ok")
+        return found
     client = ApiClient(service["url"], token=service["token"] or None, timeout=10, use_proxy=False)
     try:
         client.request("GET", service["health"])
@@ -156,7 +175,16 @@ def look_at(service: dict[str, t.Any], systemd: Systemd) -> dict[str, t.Any]:
 
 def main() -> None:
     module = AnsibleModule(
-        {"services": {"type": "list", "elements": "dict", "required": True, "options": SERVICE_OPTIONS}},
+        {
+            "services": {
+                "type": "list",
+                "elements": "dict",
+                "required": True,
+                "options": SERVICE_OPTIONS,
+                "required_one_of": [("url", "port")],
+                "required_by": {"url": ("health",)},
+            }
+        },
         supports_check_mode=True,
     )
     systemd = Systemd(module.run_command)

@@ -96,7 +96,7 @@ def test_failures_name_their_layer_and_not_the_key(call: t.Any, api: FakeOpenAI)
     ("change", "names"),
     [
         ({"models": ["phi3"]}, {"models.list"}),
-        ({"key": None}, {"a wrong key raises AuthenticationError", "a missing key raises AuthenticationError"}),
+        ({"key": None}, {"a wrong key is refused", "a missing key is refused"}),
         ({"takes_unknown_models": True}, {"an unknown model raises NotFoundError or BadRequestError"}),
         ({"vectors": [[], []]}, {"embeddings.create(embed)"}),
         ({"ending": "error"}, {"chat.completions.create(phi3, stream=True)", "async phi3, stream=True"}),

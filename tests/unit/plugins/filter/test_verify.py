@@ -4,7 +4,13 @@
 
 from __future__ import annotations
 
-from ansible_collections.selfhosted.llm.plugins.filter.verify import FilterModule, verify_gateways, verify_topology
+from ansible_collections.selfhosted.llm.plugins.filter.verify import (
+    FilterModule,
+    verify_gateways,
+    verify_page_requests,
+    verify_pages,
+    verify_topology,
+)
 
 
 def test_results_go_to_their_gateways_without_the_options_of_the_task() -> None:
@@ -39,4 +45,59 @@ def test_versions_are_those_of_the_live_releases() -> None:
 
 
 def test_names() -> None:
-    assert set(FilterModule().filters()) == {"verify_gateways", "verify_topology"}
+    assert set(FilterModule().filters()) == {"verify_gateways", "verify_page_requests", "verify_pages", "verify_topology"}
+
+
+def test_further_documents_go_to_the_first_gateway() -> None:
+    found = verify_gateways({"gw1": "a", "gw2": "b"}, further=[{"client": "Open WebUI on web"}])
+    assert [len(gateway["documents"]) for gateway in found] == [1, 0]
+
+
+def test_where_pages_are_asked_for() -> None:
+    hostvars = {
+        "web1": {},
+        "web2": {"open_webui_host": "10.0.0.2", "open_webui_port": 80},
+        "web3": {"open_webui_host": "fe80::1"},
+        "web4": {"llm_verify_webui_url": "https://chat.example.org/", "open_webui_host": "127.0.0.1"},
+    }
+    requests = verify_page_requests(list(hostvars), hostvars)
+    assert [(request["url"], request["local"]) for request in requests if request["path"] == "/health"] == [
+        ("http://127.0.0.1:8080", True),
+        ("http://10.0.0.2:80", True),
+        ("http://[fe80::1]:8080", True),
+        ("https://chat.example.org", False),
+    ]
+    assert {request["path"] for request in requests} == {"/health", "/"}
+
+
+def test_pages() -> None:
+    def item(host: str, path: str) -> dict[str, str]:
+        return {"host": host, "url": f"http://{host}", "path": path}
+
+    results = [
+        {"item": item("good", "/health"), "status": 200, "json": {"status": True}, "elapsed": 1, "invocation": {"secret": 1}},
+        {"item": item("good", "/"), "status": 200, "content_type": "text/html; charset=utf-8", "content": "<html>"},
+        {"item": item("gone", "/health"), "status": -1, "msg": "Status code was -1: Connection refused", "elapsed": 0},
+        {"item": item("gone", "/"), "unreachable": True, "msg": "no route"},
+        {"item": item("ill", "/health"), "status": 200, "json": {"status": False}},
+        {"item": item("ill", "/"), "status": 502, "content_type": "text/html"},
+        {"item": item("odd", "/"), "status": 200, "content_type": "application/json"},
+        {"item": item("new", "/"), "skipped": True},
+    ]
+    documents = {document["client"]: document["checks"] for document in verify_pages({"results": results})}
+    assert list(documents) == ["Open WebUI on good", "Open WebUI on gone", "Open WebUI on ill", "Open WebUI on odd"]
+    assert [(check["name"], check["status"], check["seconds"]) for check in documents["Open WebUI on good"]] == [
+        ("is well", "passed", 1.0),
+        ("the page opens", "passed", 0.0),
+    ]
+    bad = {name: [(check["layer"], check["message"]) for check in checks] for name, checks in documents.items()}
+    assert bad["Open WebUI on gone"] == [
+        ("refused", "http://gone/health: Status code was -1: Connection refused"),
+        ("refused", "http://gone/: no route"),
+    ]
+    assert bad["Open WebUI on ill"] == [
+        ("protocol", "http://ill/health: does not say that it is well"),
+        ("backend", "http://ill/: answered 502"),
+    ]
+    assert bad["Open WebUI on odd"][0][1] == "http://odd/: answered with application/json instead of a page"
+    assert verify_pages({"skipped": True}) == []

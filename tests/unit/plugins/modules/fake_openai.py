@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import ipaddress
 import itertools
 import json
@@ -20,6 +21,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 KEY = "sk-the-right-key-0123456789"
+# Of a request with a virtual key: its status, when nothing is wrong with the gateway.
+REFUSALS = {"unknown": 401, "blocked": 401, "expired": 401, "model": 403, "rate": 429, "budget": 422}
 
 
 def self_signed(tmp_path: t.Any) -> str:
@@ -61,6 +64,9 @@ class FakeOpenAI:
         self.delay = 0.0
         self.together = threading.Barrier(1)  # so many requests to models are answered at a time
         self.fails_after: int | None = None  # chats that succeed before the backends fail
+        self.keys: dict[str, dict[str, t.Any]] | None = None  # virtual keys; None for a gateway without a database
+        self.faults: set[str] = set()  # reasons of REFUSALS that do not hold, and paths of the management API that fail
+        self.records_spend = True
         self.requests: list[tuple[str, str, str | None, t.Any]] = []
         self.calls = 0  # to models that exist
         self.open_now = 0
@@ -101,6 +107,55 @@ class FakeOpenAI:
             self._server.shutdown()
             self._server.server_close()
 
+    def problem_with(self, key: str, model: str) -> str | None:
+        """Why a virtual key is refused, as LiteLLM sees it."""
+        row = (self.keys or {}).get(key)
+        if row is None:
+            return "unknown"
+        checks = {
+            "blocked": row.get("blocked"),
+            "expired": time.time() > row["until"],
+            "model": row.get("models") and model not in row["models"],
+            "budget": row.get("max_budget") is not None and row.get("spend", 0) >= row["max_budget"],
+            "rate": row.get("rpm_limit") is not None and row["used"].get("all", 0) >= row["rpm_limit"],
+        }
+        return next((reason for reason, holds in checks.items() if holds and reason not in self.faults), None)
+
+    def manage(self, method: str, path: str, payload: t.Any) -> tuple[int, t.Any]:
+        """LiteLLM's management API."""
+        where, _, query = path.partition("?")
+        if self.keys is None:
+            return 500, {"error": {"message": "DB not connected"}}
+        if where in self.faults:
+            return 500, {"error": {"message": f"{where} failed for {json.dumps(payload)}"}}
+        if where == "/key/generate":
+            seconds = {"s": 1, "m": 60}[payload["duration"][-1]] * int(payload["duration"][:-1])
+            self.keys[payload["key"]] = {**payload, "until": time.time() + seconds, "used": {}, "recorded": 0}
+        elif where == "/key/block":
+            self.keys[payload["key"]]["blocked"] = True
+        elif where == "/key/delete":
+            tokens = {hashlib.sha256(key.encode()).hexdigest(): key for key in self.keys}
+            gone = [tokens.get(key, key) for key in payload["keys"] if tokens.get(key, key) in self.keys]
+            if not gone:
+                return 404, {"error": {"message": "No keys found"}}
+            for key in gone if "keeps" not in self.faults else []:
+                del self.keys[key]
+        elif where == "/key/list":
+            rows = [
+                {
+                    "key_alias": row["key_alias"],
+                    "token": hashlib.sha256(key.encode()).hexdigest(),
+                    "expires": datetime.datetime.fromtimestamp(row["until"], datetime.UTC).isoformat(),
+                }
+                for key, row in self.keys.items()
+            ]
+            return 200, {"keys": rows}
+        elif where == "/user/daily/activity":
+            token = query.rpartition("api_key=")[2]
+            recorded = sum(row["recorded"] for key, row in self.keys.items() if hashlib.sha256(key.encode()).hexdigest() == token)
+            return 200, {"metadata": {"total_successful_requests": recorded, "total_tokens": 7 * recorded, "total_spend": 0.0}}
+        return 200, {}
+
     def next_backend(self, model: str) -> str:
         with self._lock:
             return next(self._turn[model])
@@ -131,9 +186,18 @@ class _Handler(BaseHTTPRequestHandler):
     def _error(self, status: int, message: str) -> None:
         self._send(status, {"error": {"message": message, "code": str(status)}})
 
-    def _let_in(self) -> bool:
+    def _let_in(self, model: str = "") -> bool:
         fake = self.server_fake
         sent = self.headers.get("Authorization")
+        if fake.keys is not None and sent and sent != "Bearer " + str(fake.key):
+            key = sent[len("Bearer ") :]
+            problem = fake.problem_with(key, model)
+            if problem:
+                self._error(REFUSALS[problem], f"{problem} exceeded: {key}")
+                return False
+            fake.keys[key]["used"]["all"] = fake.keys[key]["used"].get("all", 0) + 1
+            fake.keys[key]["recorded"] += fake.records_spend
+            return True
         if fake.key is None or sent == "Bearer " + fake.key:
             return True
         if sent and fake.without_database:
@@ -151,7 +215,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Location", "http://elsewhere.invalid/v1/models")
             self.send_header("Content-Length", "0")
             self.end_headers()
-        elif self._let_in():
+        elif not self._let_in():
+            return
+        elif not self.path.startswith("/v1/"):
+            self._send(*fake.manage("GET", self.path, None))
+        else:
             body = fake.list_body or json.dumps({"data": [{"id": name} for name in fake.models]}).encode()
             self._send(200, body, {"x-litellm-version": "1.2.3"})
 
@@ -159,7 +227,10 @@ class _Handler(BaseHTTPRequestHandler):
         fake = self.server_fake
         payload = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         fake.requests.append(("POST", self.path, self.headers.get("Authorization"), payload))
-        if not self._let_in():
+        if not self._let_in(payload.get("model", "")):
+            return
+        if not self.path.startswith("/v1/"):
+            self._send(*fake.manage("POST", self.path, payload))
             return
         with fake._lock:
             fake.open_now += 1

@@ -69,7 +69,8 @@ def test_everything_passes(run: t.Any, api: FakeOpenAI) -> None:
     assert result["url"] == api.url + "/v1"
     assert result["server_version"] == "1.2.3"
     assert result["listed_models"] == ["phi3", "default", "embed"]
-    assert {check["group"] for check in result["checks"]} == {"connection", *openai_api_check.GROUPS}
+    # Keys are for gateways with a database: test_openai_api_check_keys.py.
+    assert {check["group"] for check in result["checks"]} == {"connection", *openai_api_check.GROUPS} - {"keys"}
     assert [check["name"] for check in only(result, "chat")] == ["chat with phi3", "chat with default"]
     stream = only(result, "stream")[0]["details"]
     assert stream["chunks"] == 3
@@ -106,6 +107,12 @@ def test_prompts_differ_so_that_no_cache_answers(run: t.Any, api: FakeOpenAI) ->
     run(api, checks=["load", "chat"])
     prompts = [request[3]["messages"][0]["content"] for request in api.requests if request[0] == "POST"]
     assert len(set(prompts)) == len(prompts)
+
+
+def test_no_load_is_wanted(run: t.Any, api: FakeOpenAI) -> None:
+    result = run(api, checks=["load"], load={"requests": 0})
+    assert [(check["status"], check["message"]) for check in only(result, "load")] == [("skipped", "load.requests is 0: no load is wanted")]
+    assert [request[0] for request in api.requests] == ["GET"]
 
 
 def test_concurrency_is_at_least_two_per_backend(run: t.Any, api: FakeOpenAI) -> None:
@@ -380,7 +387,7 @@ def test_other_modes_are_only_looked_for(run: t.Any, api: FakeOpenAI) -> None:
         ({"models": [{"name": "a", "aliases": ["b"]}, {"name": "b"}]}, "more than once: b"),
         ({"load": {"models": ["other"]}}, "not declared: other"),
         ({"models": [{"name": "a", "mode": "rerank"}], "load": {"models": ["a"]}}, "neither chat nor embedding"),
-        ({"load": {"requests": 0}}, "load.requests"),
+        ({"load": {"requests": -1}}, "load.requests"),
         ({"load": {"concurrency": 0}}, "load.concurrency"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"timeout": 0}, "timeout"),

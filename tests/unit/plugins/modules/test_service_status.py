@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import socket
 import typing as t
 from pathlib import Path
 from urllib.error import URLError
@@ -79,6 +80,24 @@ def test_one_without_models_and_token(look: Look, server: ScriptedHttp) -> None:
 def test_one_that_is_not_installed_is_not_asked(look: Look, server: ScriptedHttp) -> None:
     found = look(name="open-webui")
     assert (found["unit"], found["enabled"], found["healthy"], found["health"]) == ("not installed", False, False, "not asked")
+
+
+@pytest.mark.parametrize(("listens", "words"), [(True, "ok"), (False, "port")])
+def test_one_that_speaks_no_http(look: Look, server: ScriptedHttp, units: dict[str, str], listens: bool, words: str) -> None:
+    units["redis-server.service"] = UP
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        if listens:
+            bound.listen()
+        found = look(name="redis-server", current="", url="", health="", port=bound.getsockname()[1])
+    assert found["healthy"] is listens
+    assert found["health"].startswith(words)
+    assert found["release"] == ""
+
+
+def test_a_stopped_one_that_speaks_no_http(look: Look, server: ScriptedHttp, units: dict[str, str]) -> None:
+    units["redis-server.service"] = UP.replace("ActiveState=active", "ActiveState=failed")
+    assert look(name="redis-server", url="", health="", port=1)["health"] == "the unit is failed"
 
 
 def test_a_stopped_one(look: Look, server: ScriptedHttp, units: dict[str, str]) -> None:
