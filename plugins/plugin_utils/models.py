@@ -226,7 +226,11 @@ def _server_deployments(entry: t.Mapping[str, t.Any]) -> list[Deployment]:
     for server in _servers(f"llm_models ({entry['name']})", entry):
         upstream = server.get("model") or entry.get("model") or entry["name"]
         identity = f"{entry['name']}@{server.get('name') or urlsplit(server['url']).netloc.rpartition('@')[2]}"
-        params = {"model": f"openai/{upstream}", "api_base": server["url"].rstrip("/"), "api_key": UNUSED_KEY}
+        params: dict[str, t.Any] = {"model": f"openai/{upstream}", "api_base": server["url"].rstrip("/"), "api_key": UNUSED_KEY}
+        if server["url"].startswith("http://"):
+            # llama.cpp closes a connection after a stream without saying so, others one that was idle. Used once more it fails, and LiteLLM
+            # takes that for a failure of the server.
+            params["extra_headers"] = {"Connection": "close"}
         params.update({key: server[key] for key in _LIMITS if key in server})
         deployments.append(_with_key(identity, params, server.get("api_key") or entry.get("api_key")))
     return deployments

@@ -289,6 +289,7 @@ def test_servers_by_url_and_by_mapping() -> None:
         "model": "openai/upstream",
         "api_base": "http://gpu-1:8080/v1",
         "api_key": "os.environ/LLM_KEY_M_GPU_1_8080",
+        "extra_headers": {"Connection": "close"},
         "rpm": 100,
         "timeout": 30,
     }
@@ -305,8 +306,15 @@ def test_servers_by_url_and_by_mapping() -> None:
 def test_a_server_without_model_and_key() -> None:
     found = Catalogue([servers("m")])
     # The OpenAI client refuses to do without a key.
-    assert found.model_list()[0]["litellm_params"] == {"model": "openai/m", "api_base": "http://gpu-1:8080/v1", "api_key": "unused"}
+    params = found.model_list()[0]["litellm_params"]
+    assert (params["model"], params["api_base"], params["api_key"]) == ("openai/m", "http://gpu-1:8080/v1", "unused")
     assert found.secrets() == {}
+
+
+@pytest.mark.parametrize(("url", "kept"), [("http://gpu-1:8080/v1", False), ("https://gpu-1.example/v1", True)])
+def test_a_connection_to_a_server_is_used_once_where_a_new_one_is_cheap(url: str, kept: bool) -> None:
+    params = Catalogue([servers("m", url)]).model_list()[0]["litellm_params"]
+    assert ("extra_headers" not in params) == kept
 
 
 def test_providers() -> None:
