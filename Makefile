@@ -6,14 +6,16 @@ BIN := .venv/bin
 
 # make molecule SCENARIO=litellm_proxy
 SCENARIO ?=
+# make demo STORE=1
+STORE ?=
 
 .PHONY: help setup demo demo-down test lint unit molecule sanity build docs bench locks requirements-dev
 
 help: ## Show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 22
 
-demo: ## The whole service in four containers on this machine; leaves it running
-	@scripts/demo up
+demo: ## The whole service in containers on this machine; leaves it running (STORE=1 adds PostgreSQL and Redis)
+	@STORE=$(STORE) scripts/demo up
 
 demo-down: ## Remove the demo: containers, network, its secrets
 	@scripts/demo down
