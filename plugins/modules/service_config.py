@@ -122,9 +122,9 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.selfhosted.llm.plugins.module_utils import files
+from ansible_collections.selfhosted.llm.plugins.module_utils.deployment import STATE_ROOT
 from ansible_collections.selfhosted.llm.plugins.module_utils.systemd import UNIT_DIR, Systemd, SystemdError
 
-STATE_ROOT = "/var/lib/selfhosted-llm"
 _ENABLED = ("enabled", "enabled-runtime", "static", "generated", "alias", "indirect")
 
 
