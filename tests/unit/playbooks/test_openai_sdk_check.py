@@ -35,15 +35,20 @@ def fixture_certificate(tmp_path: t.Any) -> str:
     return self_signed(tmp_path)
 
 
-@pytest.fixture(name="call")
-def fixture_call(capsys: t.Any, monkeypatch: t.Any) -> t.Callable[..., t.Any]:
-    """Runs the script in this process, as importing the SDK takes seconds: exit code, document, and what it said on standard error."""
+@pytest.fixture(name="script")
+def fixture_script() -> t.Any:
     pytest.importorskip("openai")
     spec = importlib.util.spec_from_file_location("openai_sdk_check", SCRIPT)
     assert spec
     assert spec.loader
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
+    return script
+
+
+@pytest.fixture(name="call")
+def fixture_call(script: t.Any, capsys: t.Any, monkeypatch: t.Any) -> t.Callable[..., t.Any]:
+    """Runs the script in this process, as importing the SDK takes seconds: exit code, document, and what it said on standard error."""
 
     def call(stdin: t.Any, environment: dict[str, str] | None = None) -> tuple[int, t.Any, str]:
         for name in [name for name in os.environ if name.startswith("OPENAI_")]:
@@ -110,6 +115,30 @@ def test_findings(call: t.Any, api: FakeOpenAI, change: dict[str, t.Any], names:
     code, document, _said = call(settings(api))
     assert {name for name, _layer in failed(document)} == names
     assert code == (1 if names else 0)
+
+
+@pytest.mark.parametrize(("in_time", "passes"), [(0, True), (3, True), (1000, False)])
+def test_an_answer_within_the_tiny_timeout(script: t.Any, api: FakeOpenAI, in_time: int, passes: bool) -> None:
+    class Client:
+        answered = 0
+        models = property(lambda self: self)
+
+        def with_options(self, timeout: float) -> Client:
+            assert timeout < 0.001
+            return self
+
+        def list(self) -> None:
+            if self.answered == in_time:
+                raise script.openai.APITimeoutError(request=None)
+            self.answered += 1
+
+    sdk = script.Sdk({**settings(api), "expect_exact_models": True, "max_tokens": 1, "ca_path": ""})
+    sdk.client = Client()
+    if passes:
+        assert sdk._tiny_timeout({}) == "APITimeoutError"
+    else:
+        with pytest.raises(script.FindingError, match="10 times in a row"):
+            sdk._tiny_timeout({})
 
 
 def test_an_api_that_is_not_there(call: t.Any, api: FakeOpenAI) -> None:
