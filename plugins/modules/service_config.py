@@ -240,15 +240,15 @@ def apply(module: AnsibleModule, service: Service, changed: list[WantedFile], ac
     except (ConfigError, SystemdError, OSError) as exc:
         if not changed:
             raise
-        restored = put_back(service, before, units, marker)
+        restored = put_back(service, before, units, marker, gently=action == "reload")
         ending = "It runs again with its former files." if restored else "It does not run with its former files either."
         module.fail_json(msg=f"{exc}\n{ending}", action=action, files=[file.path for file in changed], restored=restored)
     files.remove(marker)
     return action
 
 
-def put_back(service: Service, before: files.Snapshot, units: bool, marker: str) -> bool:
-    """The former files, and the service with them. True where it is ready again."""
+def put_back(service: Service, before: files.Snapshot, units: bool, marker: str, gently: bool) -> bool:
+    """The former files, and the service with them; `gently` without a restart where that is enough. True where it is ready again."""
     try:
         before.restore()
         files.remove(marker)
@@ -257,6 +257,10 @@ def put_back(service: Service, before: files.Snapshot, units: bool, marker: str)
         with contextlib.suppress(SystemdError):
             # A unit that failed too often refuses to start until this.
             service.systemd.ctl("reset-failed", service.unit)
+        if gently and service.systemd.state(service.unit).running:
+            with contextlib.suppress(ConfigError):
+                service.act("reload")
+                return True
         service.act("restart")
     except (ConfigError, SystemdError, OSError):
         return False
@@ -289,6 +293,8 @@ def main() -> None:
             "timeout": {"type": "int", "default": 60},
         },
         supports_check_mode=True,
+        # The journal would have the options. Ansible hides a secret of one line in them, but not one of several, such as a key.
+        no_log=True,
     )
     systemd = Systemd(module.run_command)
     service = Service(module.params["service"], module.params["ready"], module.params["timeout"], module.run_command, systemd)

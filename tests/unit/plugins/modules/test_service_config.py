@@ -42,6 +42,8 @@ class Machine:
         if verb == "show":
             return 0, f"ActiveState={'active' if self.running else 'failed'}\nUnitFileState={self.enabled}\nResult=exit-code\n", ""
         self.commands.append(" ".join(command[1:]))
+        if verb == "reload" and "not by reload" in self.config.read_text(encoding="utf-8"):
+            return 1, "", "it did not take it"
         if verb in ("start", "restart", "reload"):
             self.running = "broken" not in self.config.read_text(encoding="utf-8")
         if verb == "enable":
@@ -114,6 +116,19 @@ def test_what_does_not_run_is_taken_back(machine: Machine, deploy: t.Any, tmp_pa
     assert machine.config.read_text() == "one\n"
     assert not (tmp_path / "new").exists()
     assert machine.running
+
+
+def test_what_a_reload_refuses_is_taken_back_without_a_restart(machine: Machine, deploy: t.Any) -> None:
+    deploy("one\n", reload=True)
+    result = deploy("not by reload\n", reload=True)
+    assert (result["failed"], result["restored"]) == (True, True)
+    assert machine.config.read_text() == "one\n"
+    assert "restart db.service" not in machine.commands
+
+
+def test_the_options_are_not_logged(machine: Machine, deploy: t.Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(AnsibleModule, "_log_invocation", lambda _self: pytest.fail("a secret of several lines would be in the journal"))
+    assert deploy("one\n")["changed"]
 
 
 def test_a_first_file_that_does_not_run_leaves_none(machine: Machine, deploy: t.Any) -> None:
