@@ -36,6 +36,9 @@ except ImportError as exc:
 BACKEND_HEADERS = ("x-litellm-model-id", "x-litellm-model-api-base")
 PARALLEL = 4
 TIMEOUT_ATTEMPTS = 10
+# A stream of an answer this long that comes in one piece was collected on the way. A model that says one word now and then is asked again.
+MIN_CHUNKS = 2
+STREAM_ATTEMPTS = 3
 Details = t.Dict[str, t.Any]
 
 
@@ -224,12 +227,14 @@ class Sdk:
 
     def _sync_stream(self, name: str) -> t.Callable[[Details], str]:
         def check(details: Details) -> str:
-            started = time.monotonic()
-            counter = StreamCounter(started)
-            with self.client.chat.completions.create(**self._request(name), stream=True) as stream:
-                details.update(model=name, backend=backend_of(stream.response.headers))
-                for chunk in stream:
-                    counter.add(chunk)
+            for _attempt in range(STREAM_ATTEMPTS):
+                counter = StreamCounter(time.monotonic())
+                with self.client.chat.completions.create(**self._request(name), stream=True) as stream:
+                    details.update(model=name, backend=backend_of(stream.response.headers))
+                    for chunk in stream:
+                        counter.add(chunk)
+                if counter.chunks >= MIN_CHUNKS:
+                    break
             return counter.verdict(details)
 
         return check
@@ -239,10 +244,13 @@ class Sdk:
             return spoken(await client.chat.completions.create(**self._request(name)), details)
 
     async def _async_stream(self, name: str, details: Details) -> str:
-        counter = StreamCounter(time.monotonic())
         async with self._async_client() as client:
-            async for chunk in await client.chat.completions.create(**self._request(name), stream=True):
-                counter.add(chunk)
+            for _attempt in range(STREAM_ATTEMPTS):
+                counter = StreamCounter(time.monotonic())
+                async for chunk in await client.chat.completions.create(**self._request(name), stream=True):
+                    counter.add(chunk)
+                if counter.chunks >= MIN_CHUNKS:
+                    break
         return counter.verdict(details)
 
     async def _gather(self, name: str, details: Details) -> str:
@@ -341,7 +349,7 @@ class StreamCounter:
 
     def verdict(self, details: Details) -> str:
         details.update(chunks=self.chunks, ttft=None if self.first is None else round(self.first, 4), finish_reason=self.finish_reason)
-        if self.chunks < 2:
+        if self.chunks < MIN_CHUNKS:
             raise FindingError("protocol", f"the answer came in {self.chunks} pieces")
         if not self.finish_reason:
             raise FindingError("protocol", "the stream ended without a finish_reason")

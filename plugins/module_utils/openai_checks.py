@@ -21,6 +21,8 @@ FREE_GROUPS = ["models", "auth", "unknown_model"]
 CALLED_MODES = ("chat", "embedding")
 # A stream of an answer this long that comes in one piece was collected on the way.
 MIN_CHUNKS = 2
+# A model that says one word now and then is asked again.
+STREAM_ATTEMPTS = 3
 
 
 class Model:
@@ -233,7 +235,10 @@ class Checker:
 
     def _stream_check(self, model: Model) -> t.Callable[[dict[str, t.Any]], str]:
         def check(details: dict[str, t.Any]) -> str:
-            answer = self.client.stream_chat(model.name, _prompt(), self.plan.max_tokens)
+            for _attempt in range(STREAM_ATTEMPTS):
+                answer = self.client.stream_chat(model.name, _prompt(), self.plan.max_tokens)
+                if answer.chunks >= MIN_CHUNKS:
+                    break
             details.update(model=model.name, backend=answer.backend, chunks=answer.chunks, seconds=round(answer.seconds, 4))
             details.update(ttft=None if answer.ttft is None else round(answer.ttft, 4), finish_reason=answer.finish_reason)
             if answer.chunks < MIN_CHUNKS:

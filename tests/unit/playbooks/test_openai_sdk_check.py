@@ -141,6 +141,13 @@ def test_an_answer_within_the_tiny_timeout(script: t.Any, api: FakeOpenAI, in_ti
             sdk._tiny_timeout({})
 
 
+def test_a_word_now_and_then_is_no_stream_that_was_collected(call: t.Any, api: FakeOpenAI) -> None:
+    api.short_answers = 2
+    assert failed(call(settings(api))[1]) == []
+    api.short_answers = 3
+    assert failed(call(settings(api))[1]) == [("chat.completions.create(phi3, stream=True)", "protocol")]
+
+
 def test_an_api_that_is_not_there(call: t.Any, api: FakeOpenAI) -> None:
     for url, layer in (
         ("http://127.0.0.1:1", "refused"),

@@ -60,6 +60,7 @@ class FakeOpenAI:
         self.list_body: bytes | None = None
         self.vectors: list[t.Any] | None = None
         self.chunks = ["one", " two", " three"]
+        self.short_answers = 0  # so many streams have the first chunk only
         self.ending = "done"  # of a stream: done, no_done, cut, error, no_finish, garbage
         self.delay = 0.0
         self.together = threading.Barrier(1)  # so many requests to models are answered at a time
@@ -277,7 +278,11 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
-        for text in fake.chunks:
+        chunks = fake.chunks
+        if fake.short_answers:
+            fake.short_answers -= 1
+            chunks = chunks[:1]
+        for text in chunks:
             self._event(json.dumps({"choices": [{"delta": {"content": text}}]}))
         if fake.ending == "cut":
             self.close_connection = True

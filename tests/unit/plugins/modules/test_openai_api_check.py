@@ -294,6 +294,13 @@ def test_broken_streams(run: t.Any, api: FakeOpenAI, ending: str, layer: str, wo
     assert words in result["msg"]
 
 
+def test_a_word_now_and_then_is_no_stream_that_was_collected(run: t.Any, api: FakeOpenAI) -> None:
+    api.short_answers = 2
+    assert run(api, checks=["stream"])["ok"]
+    api.short_answers = 3
+    assert failed(run(api, checks=["stream"])) == [("streamed chat with phi3", "protocol")]
+
+
 def test_a_stream_in_one_piece_was_collected_on_the_way(run: t.Any, api: FakeOpenAI) -> None:
     api.chunks = ["one two three"]
     assert failed(run(api, checks=["stream"]))[0][1] == "protocol"
