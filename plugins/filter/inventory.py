@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.selfhosted.llm.plugins.plugin_utils.inventory import addresses, host_urls, inventory_problems
+from ansible_collections.selfhosted.llm.plugins.plugin_utils.hosts import addresses, host_urls
+from ansible_collections.selfhosted.llm.plugins.plugin_utils.inventory import inventory_problems
 
 
 class FilterModule:

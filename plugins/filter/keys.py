@@ -12,23 +12,23 @@ from ansible.errors import AnsibleFilterError
 from ansible_collections.selfhosted.llm.plugins.plugin_utils import tiers as lists
 
 
-def _resolved(variable: str, entries: t.Any, tiers: t.Any, token_price: t.Any) -> list[dict[str, t.Any]]:
+def _resolved(variable: str, entries: t.Any, tiers: t.Any, token_price: t.Any, open_models: t.Sequence[str]) -> list[dict[str, t.Any]]:
     try:
-        return lists.resolve(variable, entries, tiers, float(token_price or 0))
+        return lists.resolve(variable, entries, tiers, float(token_price or 0), open_models)
     except (TypeError, ValueError) as exc:
         raise AnsibleFilterError(str(exc)) from exc
 
 
-def key_items(keys: t.Any, tiers: t.Any = None, token_price: float = 0.0) -> list[dict[str, t.Any]]:
-    return _resolved("litellm_keys", keys, tiers, token_price)
+def key_items(keys: t.Any, tiers: t.Any = None, token_price: float = 0.0, open_models: t.Sequence[str] = ()) -> list[dict[str, t.Any]]:
+    return _resolved("litellm_keys", keys, tiers, token_price, open_models)
 
 
-def team_items(teams: t.Any, tiers: t.Any = None, token_price: float = 0.0) -> list[dict[str, t.Any]]:
-    return _resolved("litellm_teams", teams, tiers, token_price)
+def team_items(teams: t.Any, tiers: t.Any = None, token_price: float = 0.0, open_models: t.Sequence[str] = ()) -> list[dict[str, t.Any]]:
+    return _resolved("litellm_teams", teams, tiers, token_price, open_models)
 
 
-def user_items(users: t.Any, tiers: t.Any = None, token_price: float = 0.0) -> list[dict[str, t.Any]]:
-    return _resolved("litellm_users", users, tiers, token_price)
+def user_items(users: t.Any, tiers: t.Any = None, token_price: float = 0.0, open_models: t.Sequence[str] = ()) -> list[dict[str, t.Any]]:
+    return _resolved("litellm_users", users, tiers, token_price, open_models)
 
 
 class FilterModule:

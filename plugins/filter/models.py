@@ -36,5 +36,7 @@ class FilterModule:
             "model_fallbacks": _from_catalogue("fallbacks"),
             "expected_models": _from_catalogue("expected"),
             "model_names": _from_catalogue("names"),
+            "open_model_names": _from_catalogue("open_names"),
+            "model_access_groups": _from_catalogue("access_groups"),
             "ollama_models": _from_catalogue("ollama_models"),
         }

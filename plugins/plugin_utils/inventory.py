@@ -1,38 +1,15 @@
 # Copyright (c) The selfhosted.llm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where the parts of the service are, and what of an inventory cannot work."""
+"""What of an inventory cannot work."""
 
 from __future__ import annotations
 
 import typing as t
 
+from ansible_collections.selfhosted.llm.plugins.plugin_utils.hosts import LOOPBACK, Groups, HostVars, host_urls
 from ansible_collections.selfhosted.llm.plugins.plugin_utils.models import Catalogue, ModelsError
-
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
-HostVars = t.Mapping[str, t.Any]
-Groups = t.Mapping[str, t.Sequence[str]]
-
-
-def address_of(hostvars: HostVars, host: str) -> str:
-    """Where other machines reach a host: llm_address, else what Ansible connects to, else its name."""
-    values = hostvars[host]
-    return str(values.get("llm_address") or values.get("ansible_host") or host)
-
-
-def addresses(hosts: t.Sequence[str], hostvars: HostVars) -> list[str]:
-    return [address_of(hostvars, host) for host in hosts]
-
-
-def host_urls(hosts: t.Sequence[str], hostvars: HostVars, port_variable: str, default_port: int, url_variable: str = "") -> dict[str, str]:
-    """The base URL of a service on each host; a host that has `url_variable` is reached there instead."""
-    urls = {}
-    for host in hosts:
-        address = address_of(hostvars, host)
-        bracketed = f"[{address}]" if ":" in address else address
-        override = hostvars[host].get(url_variable) if url_variable else None
-        urls[host] = str(override or f"http://{bracketed}:{hostvars[host].get(port_variable) or default_port}")
-    return urls
+from ansible_collections.selfhosted.llm.plugins.plugin_utils.servers import resolved_models, server_problems
 
 
 def _port(value: t.Any) -> int | None:
@@ -49,7 +26,9 @@ def inventory_problems(groups: Groups, hostvars: HostVars, models: t.Any) -> lis
     if not groups.get("litellm"):
         found.append("The group litellm has no hosts. Name the machine that runs the gateway.")
     try:
-        Catalogue(models, groups, host_urls(groups.get("llm", []), hostvars, "ollama_backend_port", 11434)).secrets()
+        resolved = resolved_models(models, hostvars)
+        Catalogue(resolved, groups, host_urls(groups.get("llm", []), hostvars, "ollama_backend_port", 11434)).secrets()
+        found += server_problems(models, hostvars, groups.get("litellm", []))
     except ModelsError as exc:
         found.append(str(exc))
     ports: dict[tuple[str, int], str] = {}

@@ -15,12 +15,15 @@ from urllib.parse import urlsplit
 
 MODES = ("chat", "completion", "embedding", "rerank", "image_generation", "audio_transcription", "audio_speech")
 SOURCES = ("ollama", "servers", "provider")
+LISTED = ("all", "aliases")
 # The OpenAI client insists on a key; a server without authentication ignores it.
 UNUSED_KEY = "unused"
 
 _COMMON_KEYS = {
     "name": str,
     "aliases": list,
+    "listed": str,
+    "access_groups": list,
     "mode": str,
     "fallbacks": list,
     "timeout": (int, float),
@@ -117,12 +120,16 @@ def _check_entry(entry: t.Any, position: int) -> None:
         got = " and ".join(present) or "none of them"
         raise ModelsError(f"{where}: exactly one of {', '.join(SOURCES)} must say where the model is served, found {got}")
     _check_keys(where, entry, {**_COMMON_KEYS, **_SOURCE_KEYS[present[0]]})
-    for key in ("aliases", "fallbacks"):
+    for key in ("aliases", "fallbacks", "access_groups"):
         for item in entry.get(key, []):
             if not isinstance(item, str) or not item:
                 raise ModelsError(f"{where}: {key} must be a list of names, {item!r} is none")
     if entry.get("mode", "chat") not in MODES:
         raise ModelsError(f"{where}: mode {entry['mode']!r} is unknown. Known are: {', '.join(MODES)}")
+    if entry.get("listed", "all") not in LISTED:
+        raise ModelsError(f"{where}: listed must be all or aliases, not {entry['listed']!r}")
+    if not public_names(entry):
+        raise ModelsError(f"{where}: only aliases are listed, and it has none. Give it aliases, or leave listed out")
     if "ollama" in entry:
         _check_keys(f"{where}.ollama", entry["ollama"], _OLLAMA_KEYS)
         if not entry["ollama"].get("model"):
@@ -139,28 +146,51 @@ def check_models(models: t.Any) -> list[dict[str, t.Any]]:
         raise ModelsError("llm_models must be a list with at least one model. Declare it in the inventory's group_vars/all")
     for position, entry in enumerate(models):
         _check_entry(entry, position)
-    seen: dict[str, str] = {}
+    seen: dict[str, t.Mapping[str, t.Any]] = {}
     for entry in models:
-        for public in public_names(entry):
-            if public in seen:
+        for name in [entry["name"], *entry.get("aliases", [])]:
+            if name in seen:
                 raise ModelsError(
-                    f"llm_models ({entry['name']}): the name {public!r} is already taken by {seen[public]}. Rename one of them"
+                    f"llm_models ({entry['name']}): the name {name!r} is already taken by {seen[name]['name']}. Rename one of them"
                 )
-            seen[public] = entry["name"]
+            seen[name] = entry
     for entry in models:
         for fallback in entry.get("fallbacks", []):
-            if fallback not in seen:
-                raise ModelsError(
-                    f"llm_models ({entry['name']}): the fallback {fallback!r} is not the name of a declared model. "
-                    "Declare it, or correct fallbacks"
-                )
-            if seen[fallback] == entry["name"]:
-                raise ModelsError(f"llm_models ({entry['name']}): a model cannot be its own fallback. Take {fallback!r} out of fallbacks")
+            _check_fallback(entry, fallback, seen)
+    _check_groups(models, seen)
     return list(models)
 
 
+def _check_fallback(entry: t.Mapping[str, t.Any], fallback: str, seen: t.Mapping[str, t.Mapping[str, t.Any]]) -> None:
+    where = f"llm_models ({entry['name']})"
+    if fallback not in seen:
+        raise ModelsError(f"{where}: the fallback {fallback!r} is not the name of a declared model. Declare it, or correct fallbacks")
+    target = seen[fallback]
+    if target is entry:
+        raise ModelsError(f"{where}: a model cannot be its own fallback. Take {fallback!r} out of fallbacks")
+    # LiteLLM asks whether a key may use the model that was asked for, not the one that answers.
+    limits, own = set(target.get("access_groups", [])), set(entry.get("access_groups", []))
+    if limits and not (own and own <= limits):
+        raise ModelsError(
+            f"{where}: its fallback {fallback!r} is limited to some keys (access_groups), and would answer those that may use "
+            f"{entry['name']} as well. Take it out of fallbacks, or limit both to the same access_groups"
+        )
+
+
+def _check_groups(models: t.Sequence[t.Mapping[str, t.Any]], seen: t.Mapping[str, t.Any]) -> None:
+    for entry in models:
+        for group in entry.get("access_groups", []):
+            if group in seen:
+                raise ModelsError(
+                    f"llm_models ({entry['name']}): the access group {group!r} is also the name of a model, and a key could mean either. "
+                    "Rename the group"
+                )
+
+
 def public_names(entry: t.Mapping[str, t.Any]) -> list[str]:
-    return [entry["name"], *entry.get("aliases", [])]
+    """What clients can ask for. LiteLLM knows the model by the first of them: a name that is not listed is in no request and no answer."""
+    own = [] if entry.get("listed") == "aliases" else [entry["name"]]
+    return [*own, *entry.get("aliases", [])]
 
 
 def matching_hosts(pattern: str, groups: t.Mapping[str, t.Sequence[str]]) -> list[str]:
@@ -293,11 +323,12 @@ class Catalogue:
         for entry, found in zip(self.models, self._by_model, strict=True):
             limits = {key: entry[key] for key in _LIMITS if key in entry}
             for deployment in found:
+                access = {"access_groups": list(entry["access_groups"])} if entry.get("access_groups") else {}
                 result.append(
                     {
-                        "model_name": entry["name"],
+                        "model_name": public_names(entry)[0],
                         "litellm_params": {**limits, **deployment.params, **entry.get("params", {})},
-                        "model_info": {"id": deployment.id, "mode": entry.get("mode", "chat"), **entry.get("info", {})},
+                        "model_info": {"id": deployment.id, "mode": entry.get("mode", "chat"), **access, **entry.get("info", {})},
                     }
                 )
         return result
@@ -319,7 +350,7 @@ class Catalogue:
 
     def aliases(self) -> dict[str, str]:
         """LiteLLM's router_settings.model_group_alias."""
-        return {alias: entry["name"] for entry in self.models for alias in entry.get("aliases", [])}
+        return {alias: first for entry in self.models for first, *others in [public_names(entry)] for alias in others}
 
     def fallbacks(self) -> list[dict[str, list[str]]]:
         """LiteLLM's router_settings.fallbacks: each deployment of the model by its id, the home last, then the declared ones.
@@ -327,10 +358,12 @@ class Catalogue:
         Retries alone can all go to a dead host: it has nothing in flight, refused connections cause no cooldown, and LiteLLM's counters
         of the others may be too high after time-outs. Aliases are listed too, LiteLLM looks up the name that was asked for.
         """
+        # By the name that LiteLLM knows each by.
+        known = {name: public_names(entry)[0] for entry in self.models for name in [entry["name"], *public_names(entry)]}
         found = []
         for entry, deployments_of in zip(self.models, self._by_model, strict=True):
             ids = [deployment.id for deployment in deployments_of[1:] + deployments_of[:1]] if len(deployments_of) > 1 else []
-            targets = ids + list(entry.get("fallbacks", []))
+            targets = ids + [known[fallback] for fallback in entry.get("fallbacks", [])]
             if targets:
                 found += [{public: targets} for public in public_names(entry)]
         return found
@@ -339,9 +372,9 @@ class Catalogue:
         """What a verification has to find: of each model its names, its mode and the ids of its deployments."""
         return [
             {
-                "name": entry["name"],
+                "name": public_names(entry)[0],
                 "mode": entry.get("mode", "chat"),
-                "aliases": list(entry.get("aliases", [])),
+                "aliases": public_names(entry)[1:],
                 "backends": sorted(deployment.id for deployment in found),
             }
             for entry, found in zip(self.models, self._by_model, strict=True)
@@ -350,6 +383,16 @@ class Catalogue:
     def names(self, mode: str | None = None) -> list[str]:
         """All public names, or those of one mode."""
         return [public for entry in self.models if mode in (None, entry.get("mode", "chat")) for public in public_names(entry)]
+
+    def open_names(self) -> list[str]:
+        """The public names of models that every key may use, or nothing where all may be used by all."""
+        if not self.access_groups():
+            return []
+        return [public for entry in self.models if not entry.get("access_groups") for public in public_names(entry)]
+
+    def access_groups(self) -> list[str]:
+        """The groups by which keys get models that are limited to some, in the order of the declaration."""
+        return list(dict.fromkeys(group for entry in self.models for group in entry.get("access_groups", [])))
 
     def ollama_models(self, host: str) -> list[dict[str, t.Any]]:
         """What one Ollama host must hold, as the options of the module ollama_model."""

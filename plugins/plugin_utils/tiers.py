@@ -69,8 +69,14 @@ def _merged(entry: Entry, tiers: Entry) -> dict[str, t.Any]:
     return {**tier, **{name: value for name, value in entry.items() if name != "tier"}}
 
 
-def resolve(variable: str, entries: t.Any, tiers: t.Any = None, token_price: float = 0.0) -> list[dict[str, t.Any]]:
-    """The entries of a list as its module takes them: tiers and tokens per day turned into limits and budgets."""
+def resolve(
+    variable: str, entries: t.Any, tiers: t.Any = None, token_price: float = 0.0, open_models: t.Sequence[str] = ()
+) -> list[dict[str, t.Any]]:
+    """The entries of a list as its module takes them: tiers and tokens per day turned into limits and budgets.
+
+    To LiteLLM an entry without models may use all. Where some models are limited, it gets `open_models`, the others. A key of a team is
+    left to its team.
+    """
     found = []
     for entry in entries or []:
         name = entry.get(KINDS[variable]["name"]) or entry.get("team_id") or "an entry without a name"
@@ -78,6 +84,9 @@ def resolve(variable: str, entries: t.Any, tiers: t.Any = None, token_price: flo
             item = _merged(entry, tiers or {})
         except TiersError as exc:
             raise TiersError(f"{variable} ({name}): {exc}") from exc
+        of_team = variable == "litellm_keys" and item.get("team_id")
+        if open_models and not of_team and not item.get("models") and item.get("state") != "absent":
+            item["models"] = list(open_models)
         tokens = item.pop("tokens_per_day", None)
         if tokens is not None and item.get("state") != "absent":
             if not token_price:

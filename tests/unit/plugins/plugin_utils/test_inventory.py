@@ -8,7 +8,8 @@ import typing as t
 
 import pytest
 
-from ansible_collections.selfhosted.llm.plugins.plugin_utils.inventory import addresses, host_urls, inventory_problems
+from ansible_collections.selfhosted.llm.plugins.plugin_utils.hosts import addresses, host_urls
+from ansible_collections.selfhosted.llm.plugins.plugin_utils.inventory import inventory_problems
 
 HOSTVARS: dict[str, dict[str, t.Any]] = {
     "plain": {},

@@ -116,12 +116,24 @@ MISTAKES: list[tuple[t.Any, str]] = [
     ([ollama(3)], "llm_models[0].name must be a name such as phi3-3.8b, not 3"),  # type: ignore[arg-type]
     ([{"name": "a"}], f"llm_models (a): {ONE_OF} none of them"),
     ([ollama("a", servers=["http://x"])], f"llm_models (a): {ONE_OF} ollama and servers"),
-    ([ollama("a", alias=["b"])], "llm_models (a): unknown key 'alias'. Known are: aliases, budget_duration, fallbacks, info"),
+    (
+        [ollama("a", alias=["b"])],
+        "llm_models (a): unknown key 'alias'. Known are: access_groups, aliases, budget_duration, fallbacks, info",
+    ),
     ([ollama("a", api_key="k")], "llm_models (a): unknown key 'api_key'. Known are:"),
     ([ollama("a", aliases="b")], "llm_models (a): aliases must be list, not str"),
     ([ollama("a", aliases=["b", {}])], "llm_models (a): aliases must be a list of names, {} is none"),
     ([ollama("a", aliases=[""])], "llm_models (a): aliases must be a list of names, '' is none"),
     ([ollama("a", fallbacks=[["b"]])], "llm_models (a): fallbacks must be a list of names, ['b'] is none"),
+    ([ollama("a", access_groups=[1])], "llm_models (a): access_groups must be a list of names, 1 is none"),
+    ([ollama("a", listed="none")], "llm_models (a): listed must be all or aliases, not 'none'"),
+    ([ollama("a", listed="aliases")], "llm_models (a): only aliases are listed, and it has none. Give it aliases"),
+    ([ollama("a", access_groups=["b"]), ollama("b")], "llm_models (a): the access group 'b' is also the name of a model"),
+    ([ollama("a", fallbacks=["b"]), ollama("b", access_groups=["g"])], "llm_models (a): its fallback 'b' is limited to some keys"),
+    (
+        [ollama("a", fallbacks=["b"], access_groups=["g", "h"]), ollama("b", access_groups=["g"])],
+        "llm_models (a): its fallback 'b' is limited to some keys",
+    ),
     ([ollama("a", rpm="10")], "llm_models (a): rpm must be int, not str"),
     ([ollama("a", rpm=True)], "llm_models (a): rpm must be int, not bool"),
     ([ollama("a", timeout="1m")], "llm_models (a): timeout must be int or float, not str"),
@@ -364,6 +376,31 @@ def test_aliases_and_names() -> None:
     assert found.names("chat") == ["a", "x", "y", "c"]
     assert found.names("embedding") == ["b", "z"]
     assert found.names("rerank") == []
+
+
+def test_a_name_that_is_not_listed_is_nowhere_but_in_the_ids() -> None:
+    found = catalogue(ollama("inner", aliases=["x", "y"], listed="aliases"), ollama("b", aliases=["z"], fallbacks=["inner"]))
+    assert {item["model_name"] for item in found.model_list()} == {"x", "b"}
+    assert found.model_list()[0]["model_info"]["id"] == "inner@gpu-1"
+    assert found.names() == ["x", "y", "b", "z"]
+    assert found.aliases() == {"y": "x", "z": "b"}
+    assert found.expected()[0] == {"name": "x", "mode": "chat", "aliases": ["y"], "backends": ["inner@gpu-1", "inner@gpu-2", "inner@gpu-3"]}
+    assert [name for item in found.fallbacks() for name in item] == ["x", "y", "b", "z"]
+    assert found.fallbacks()[2]["b"][-1] == "x", "a fallback may be named by its inner name"
+
+
+def test_models_for_some_keys() -> None:
+    found = catalogue(
+        ollama("a", aliases=["x"]),
+        ollama("b", access_groups=["adult"]),
+        ollama("c", access_groups=["adult", "staff"], fallbacks=["a"]),
+        ollama("d", access_groups=["adult"], fallbacks=["b"]),
+    )
+    assert found.open_names() == ["a", "x"]
+    assert found.access_groups() == ["adult", "staff"]
+    groups = {item["model_name"]: item["model_info"].get("access_groups") for item in found.model_list()}
+    assert groups == {"a": None, "b": ["adult"], "c": ["adult", "staff"], "d": ["adult"]}
+    assert catalogue(ollama("a")).open_names() == []
 
 
 def test_fallbacks_go_through_the_other_hosts_to_other_models() -> None:

@@ -44,6 +44,21 @@ def test_an_entry_has_the_last_word() -> None:
     assert key["tier"] == "free", "the declaration is left as it is"
 
 
+def test_an_entry_without_models_gets_those_that_are_not_limited() -> None:
+    def models_of(variable: str, entry: dict[str, t.Any]) -> t.Any:
+        (item,) = resolve(variable, [entry], {"adult": {"models": ["adult"]}}, PRICE, ["a", "x"])
+        return item.get("models")
+
+    assert models_of("litellm_keys", {"key_alias": "k"}) == ["a", "x"]
+    assert models_of("litellm_keys", {"key_alias": "k", "models": []}) == ["a", "x"]
+    assert models_of("litellm_keys", {"key_alias": "k", "tier": "adult"}) == ["adult"]
+    assert models_of("litellm_keys", {"key_alias": "k", "models": ["all-proxy-models"]}) == ["all-proxy-models"]
+    assert models_of("litellm_keys", {"key_alias": "k", "team_id": "t"}) is None, "its team decides"
+    assert models_of("litellm_keys", {"key_alias": "k", "state": "absent"}) is None
+    assert models_of("litellm_teams", {"team_alias": "t", "team_id": "t"}) == ["a", "x"]
+    assert models_of("litellm_users", {"user_id": "u"}) == ["a", "x"]
+
+
 def test_tokens_per_day_beside_other_budgets() -> None:
     key = {"key_alias": "a", "tokens_per_day": 10, "budget_limits": [{"budget_duration": "7d", "max_budget": 1}]}
     (item,) = resolve("litellm_keys", [key], None, PRICE)
