@@ -23,6 +23,18 @@ def unknown(names: t.Iterable[str], known: t.Sequence[str]) -> list[str]:
     return found
 
 
+def _plain(value: t.Any) -> t.Any:
+    """The value without what Ansible attaches to each part of it: the validator copies that too, which takes seconds for a list of models."""
+    if isinstance(value, t.Mapping):
+        return {_plain(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    for kind in (bool, int, float, str):
+        if isinstance(value, kind):
+            return kind(value)
+    return value
+
+
 def mistyped(values: Mapping, options: Mapping) -> list[str]:
     """What the specs say against the values, without the values of secrets."""
     # One at a time: the validator reports only the first of some kinds of mistake.
@@ -31,7 +43,7 @@ def mistyped(values: Mapping, options: Mapping) -> list[str]:
         if name not in values:
             continue
         spec = {key: value for key, value in option.items() if key not in ("description", "required", "no_log")}
-        result = ArgumentSpecValidator({name: spec}).validate({name: values[name]})
+        result = ArgumentSpecValidator({name: spec}).validate({name: _plain(values[name])})
         for message in result.error_messages:
             if option.get("no_log"):
                 message = f"{name} must be of type {option.get('type', 'str')}"
