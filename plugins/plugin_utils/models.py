@@ -390,9 +390,13 @@ class Catalogue:
             return []
         return [public for entry in self.models if not entry.get("access_groups") for public in public_names(entry)]
 
-    def access_groups(self) -> list[str]:
-        """The groups by which keys get models that are limited to some, in the order of the declaration."""
-        return list(dict.fromkeys(group for entry in self.models for group in entry.get("access_groups", [])))
+    def access_groups(self) -> dict[str, list[str]]:
+        """The groups by which keys get models that are limited to some, with the public names of those models."""
+        found: dict[str, list[str]] = {}
+        for entry in self.models:
+            for group in entry.get("access_groups", []):
+                found.setdefault(group, []).extend(public_names(entry))
+        return found
 
     def ollama_models(self, host: str) -> list[dict[str, t.Any]]:
         """What one Ollama host must hold, as the options of the module ollama_model."""

@@ -397,7 +397,7 @@ def test_models_for_some_keys() -> None:
         ollama("d", access_groups=["adult"], fallbacks=["b"]),
     )
     assert found.open_names() == ["a", "x"]
-    assert found.access_groups() == ["adult", "staff"]
+    assert found.access_groups() == {"adult": ["b", "c", "d"], "staff": ["c"]}
     groups = {item["model_name"]: item["model_info"].get("access_groups") for item in found.model_list()}
     assert groups == {"a": None, "b": ["adult"], "c": ["adult", "staff"], "d": ["adult"]}
     assert catalogue(ollama("a")).open_names() == []
