@@ -15,7 +15,10 @@ Mapping = t.Mapping[str, t.Any]
 _EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104 - compared, not bound to
 
 # The rest of a registered result repeats the options of its task, and with them the key.
-_KEPT = ("client", "url", "server_version", "listed_models", "ok", "counts", "checks", "load", "stdout", "stderr", "rc", "msg", "skipped")
+_KEPT = (
+    *("client", "url", "server_version", "listed_models", "ok", "counts", "checks", "load"),
+    *("stdout", "stderr", "rc", "msg", "skipped", "unreachable"),
+)
 
 
 # What only administrators of a gateway need, one path of each kind: dashboard, keys, configuration, and a check that calls every model.

@@ -61,6 +61,8 @@ def normalise_document(raw: Data) -> Data | None:
     """One client's results, from its document or from the result of the task that ran it. None for a task that was skipped."""
     if raw.get("skipped") is True:
         return None
+    if raw.get("unreachable") is True:
+        return broken_document("Ansible on the host", f"the host cannot be reached: {str(raw.get('msg') or '').strip()[-500:]}")
     document: t.Any = raw
     client = str(raw.get("client") or "openai_api_check")
     if "checks" not in raw and "stdout" in raw:

@@ -100,7 +100,7 @@ def test_no_gateway_and_no_document_prove_nothing() -> None:
         ({"stdout": "[]", "rc": 0}, "gave no results"),
         ({"stdout": '{"checks": []}', "rc": 0}, "gave no results"),
         ({"failed": True, "msg": "Unable to import"}, "Unable to import"),
-        ({"unreachable": True, "msg": "ssh"}, "ssh"),
+        ({"unreachable": True, "msg": "ssh"}, "the host cannot be reached: ssh"),
     ],
 )
 def test_a_client_without_results_has_failed(raw: t.Any, words: str) -> None:
