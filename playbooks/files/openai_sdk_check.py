@@ -7,7 +7,9 @@
 Input is a JSON object on standard input, or a list of models as its member `models` would be:
 
     {"models": [{"name": "phi3", "mode": "chat", "aliases": ["default"]}], "url": "http://gateway:4000", "api_key": "sk-…",
-     "ca_path": "/etc/ssl/company.pem", "timeout": 120, "max_tokens": 32, "expect_exact_models": true}
+     "ca_path": "/etc/ssl/company.pem", "connect_to": "192.0.2.10:443", "timeout": 120, "max_tokens": 32, "expect_exact_models": true}
+
+With `connect_to` it connects there instead of to the host of the URL, whose name stays that of the certificate and of the header Host.
 
 What is not there comes from the environment, as the SDK has it: OPENAI_BASE_URL and OPENAI_API_KEY, and OPENAI_CHECK_MODELS for the
 list of models. Nothing is taken from the command line, where every user of the machine could read it.
@@ -18,6 +20,7 @@ The exit code is 0 when no check failed, 1 when one did, 2 when there was nothin
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import os
 import secrets
@@ -101,6 +104,33 @@ def layer_of(error: BaseException) -> str:
     return "backend" if isinstance(error, openai.APIError) else "protocol"
 
 
+def http_library(client: t.Any) -> t.Any:
+    """The package that a client of the SDK is built on: httpx, or httpx2 of newer versions."""
+    return importlib.import_module(next(base for base in client.__mro__ if base.__name__ == "BaseClient").__module__.partition(".")[0])
+
+
+def directed(client: t.Any, transport: str, address: str) -> t.Any:
+    """A kind of transport that connects to an address, whatever host a request is for."""
+    library = http_library(client)
+    kind: t.Any = getattr(library, transport)
+    where = library.URL(f"//{address}" if address.count(":") < 2 or address.startswith("[") else f"//[{address}]")
+
+    def towards(request: t.Any) -> t.Any:
+        # The header Host is there already; this is the name of the certificate.
+        request.extensions = {**request.extensions, "sni_hostname": request.url.host}
+        request.url = request.url.copy_with(host=where.host, port=where.port or request.url.port)
+        return request
+
+    class Directed(kind):  # type: ignore[misc]
+        def handle_request(self, request: t.Any) -> t.Any:
+            return super().handle_request(towards(request))
+
+        async def handle_async_request(self, request: t.Any) -> t.Any:
+            return await super().handle_async_request(towards(request))
+
+    return Directed
+
+
 class Checks:
     def __init__(self, hide: str) -> None:
         self.checks: list[Details] = []
@@ -148,6 +178,7 @@ class Sdk:
         self.max_tokens: int = settings["max_tokens"]
         self.timeout: float = settings["timeout"]
         self.ca_path: str = settings["ca_path"]
+        self.connect_to: str = settings["connect_to"]
         self.checks = Checks(self.key)
         self.client = self._client()
 
@@ -155,17 +186,20 @@ class Sdk:
         # A retry would hide what is to be found.
         return {"base_url": self.url, "api_key": key, "timeout": self.timeout, "max_retries": 0}
 
+    def _http(self, kind: t.Any, transport: str) -> Details:
+        """The HTTP client to give to the SDK; nothing where its own does."""
+        if not self.ca_path and not self.connect_to:
+            return {}
+        verify = ssl.create_default_context(cafile=self.ca_path or None)
+        if self.connect_to:
+            return {"http_client": kind(transport=directed(kind, transport, self.connect_to)(verify=verify))}
+        return {"http_client": kind(verify=verify)}
+
     def _client(self, key: str | None = None) -> t.Any:
-        more: Details = {}
-        if self.ca_path:
-            more["http_client"] = openai.DefaultHttpxClient(verify=ssl.create_default_context(cafile=self.ca_path))
-        return openai.OpenAI(**self._options(key or self.key), **more)
+        return openai.OpenAI(**self._options(key or self.key), **self._http(openai.DefaultHttpxClient, "HTTPTransport"))
 
     def _async_client(self) -> t.Any:
-        more: Details = {}
-        if self.ca_path:
-            more["http_client"] = openai.DefaultAsyncHttpxClient(verify=ssl.create_default_context(cafile=self.ca_path))
-        return openai.AsyncOpenAI(**self._options(self.key), **more)
+        return openai.AsyncOpenAI(**self._options(self.key), **self._http(openai.DefaultAsyncHttpxClient, "AsyncHTTPTransport"))
 
     def _request(self, model: str) -> Details:
         prompt = f"Count from one to ten in words. ({secrets.token_hex(4)})"
@@ -378,7 +412,7 @@ def read_settings(text: str, environment: t.Mapping[str, str]) -> Details:
     given: t.Any = json.loads(text.strip() or environment.get("OPENAI_CHECK_MODELS") or "[]")
     if isinstance(given, list):
         given = {"models": given}
-    settings = {"max_tokens": 32, "timeout": 120.0, "ca_path": "", "expect_exact_models": True}
+    settings = {"max_tokens": 32, "timeout": 120.0, "ca_path": "", "connect_to": "", "expect_exact_models": True}
     settings.update({name: value for name, value in given.items() if value is not None})
     settings.setdefault("url", environment.get("OPENAI_BASE_URL", ""))
     settings.setdefault("api_key", environment.get("OPENAI_API_KEY", ""))

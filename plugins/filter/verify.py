@@ -8,25 +8,81 @@ from __future__ import annotations
 import posixpath
 import typing as t
 
+from ansible_collections.selfhosted.llm.plugins.module_utils.pages import PATHS, page_problem
+
 Mapping = t.Mapping[str, t.Any]
 
 _EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104 - compared, not bound to
 
 # The rest of a registered result repeats the options of its task, and with them the key.
-_KEPT = ("client", "url", "server_version", "listed_models", "ok", "counts", "checks", "load", "stdout", "stderr", "rc", "msg", "skipped")
+_KEPT = (
+    *("client", "url", "server_version", "listed_models", "ok", "counts", "checks", "load"),
+    *("stdout", "stderr", "rc", "msg", "skipped", "unreachable"),
+)
 
 
-def verify_gateways(urls: t.Mapping[str, str], *runs: Mapping, further: t.Sequence[Mapping] = ()) -> list[dict[str, t.Any]]:
-    """`gateways` of the report, from the registered results of tasks that looped over the names of the gateways.
+# What only administrators of a gateway need, one path of each kind: dashboard, keys, configuration, and a check that calls every model.
+_ADMIN_PATHS = ("/ui/", "/key/list", "/model/info", "/health")
+
+
+def _name_of(result: Mapping) -> t.Any:
+    """The gateway that a task's loop was at: its name, or a mapping that has it."""
+    item = result.get("item")
+    return item.get("name") if isinstance(item, t.Mapping) else item
+
+
+def verify_gateways(
+    urls: t.Mapping[str, str], *runs: Mapping, further: t.Sequence[Mapping] = (), group: str = "litellm"
+) -> list[dict[str, t.Any]]:
+    """`gateways` of the report, from the registered results of tasks that looped over the gateways.
 
     `further` documents belong to no gateway by name, and go to the first.
     """
     gateways: list[dict[str, t.Any]] = []
     for name, url in urls.items():
-        results = [result for run in runs for result in run.get("results", []) if result.get("item") == name]
+        results = [result for run in runs for result in run.get("results", []) if _name_of(result) == name]
         documents = [{key: result[key] for key in _KEPT if key in result} for result in results]
-        gateways.append({"name": name, "url": url, "documents": [*documents, *(() if gateways else further)]})
+        gateways.append({"name": name, "group": group, "url": url, "documents": [*documents, *(() if gateways else further)]})
     return gateways
+
+
+def _sites(values: Mapping, api: str, pages: str) -> list[dict[str, t.Any]]:
+    """The names of one edge, for edge_check."""
+    port = values.get("reverse_proxy_http_port") or 80
+    public = [str(path) for path in values.get("reverse_proxy_public_paths") or []]
+    paths = [path for path in _ADMIN_PATHS if not any(path.startswith(prefix) for prefix in public)]
+    admitted = list(values.get("reverse_proxy_admin_networks") or [])
+    sites = [
+        {"url": api, "kind": "api", "http_port": port, "refused_paths": paths, "admitted_networks": admitted},
+        {"url": pages, "kind": "webui", "http_port": port},
+    ]
+    return [site for site in sites if site["url"]]
+
+
+def verify_edges(
+    urls: t.Mapping[str, str], hostvars: Mapping, addresses: t.Mapping[str, str], webui_urls: t.Mapping[str, str] | None = None
+) -> list[dict[str, t.Any]]:
+    """What to ask of each edge, at its own address, and of each address that edges share."""
+    pages = webui_urls or {}
+    edges: list[dict[str, t.Any]] = []
+    shared: list[dict[str, t.Any]] = []
+    for name in {**urls, **pages}:
+        values = hostvars[name]
+        given = values.get("llm_verify_edge_address")
+        edge = {
+            "name": name,
+            "url": urls.get(name, ""),
+            # Empty: by the name alone, as DNS knows it.
+            "connect_to": str(addresses[name] if given is None else given),
+            "sites": _sites(values, urls.get(name, ""), pages.get(name, "")),
+            "hsts": int(values.get("reverse_proxy_hsts_max_age", 1)) > 0,
+            "shared": False,
+        }
+        edges.append(edge)
+        vip = str(values.get("reverse_proxy_vip") or "").partition("/")[0]
+        if vip and vip not in [other["connect_to"] for other in shared]:
+            shared.append({**edge, "connect_to": vip, "shared": True})
+    return edges + shared
 
 
 def verify_page_requests(hosts: t.Sequence[str], hostvars: Mapping) -> list[dict[str, t.Any]]:
@@ -37,29 +93,24 @@ def verify_page_requests(hosts: t.Sequence[str], hostvars: Mapping) -> list[dict
         bound = str(hostvars[host].get("open_webui_host") or "")
         address = "127.0.0.1" if bound in _EVERYWHERE else f"[{bound}]" if ":" in bound else bound
         url = given or f"http://{address}:{hostvars[host].get('open_webui_port') or 8080}"
-        requests += [{"host": host, "url": url, "path": path, "local": not given} for path in ("/health", "/")]
+        requests += [{"host": host, "url": url, "path": path, "local": not given} for path in PATHS]
     return requests
 
 
 def _page_check(result: Mapping) -> dict[str, t.Any]:
-    page = result["item"]["path"] == "/"
+    path = result["item"]["path"]
     status = result.get("status", -1)
-    answer = result.get("json")
-    if status != 200:
-        problem = f"answered {status}" if status > 0 else str(result.get("msg") or "no answer")
-    elif page and "text/html" not in str(result.get("content_type")):
-        problem = f"answered with {result.get('content_type') or 'no content type'} instead of a page"
-    elif not page and not (isinstance(answer, dict) and answer.get("status") is True):
-        problem = "does not say that it is well"
+    if status < 0:
+        problem: tuple[str, str] | None = ("refused", str(result.get("msg") or "no answer"))
     else:
-        problem = ""
-    layer = "refused" if status < 0 else "protocol" if status == 200 else "backend"
+        problem = page_problem(path, status, str(result.get("content_type") or ""), result.get("json"))
+    layer, words = problem or (None, "HTTP 200")
     return {
-        "name": "the page opens" if page else "is well",
+        "name": PATHS[path],
         "group": "webui",
         "status": "failed" if problem else "passed",
-        "layer": layer if problem else None,
-        "message": f"{result['item']['url']}{result['item']['path']}: {problem or 'HTTP 200'}",
+        "layer": layer,
+        "message": f"{result['item']['url']}{path}: {words}",
         "seconds": float(result.get("elapsed") or 0),
         "details": {"http_status": status},
     }
@@ -78,8 +129,13 @@ def verify_pages(run: Mapping) -> list[dict[str, t.Any]]:
     return list(documents.values())
 
 
-def verify_topology(urls: t.Mapping[str, t.Mapping[str, str]], hostvars: Mapping, register: str) -> list[dict[str, str]]:
-    """`topology` of the report, from the URLs of each group's hosts. Versions are those of the links that a task with this register saw."""
+def verify_topology(
+    urls: t.Mapping[str, t.Mapping[str, str]], hostvars: Mapping, register: str, endpoints: t.Sequence[Mapping] = ()
+) -> list[dict[str, str]]:
+    """`topology` of the report, from the URLs of each group's hosts, and from the servers that gateways are asked about.
+
+    Versions are those of the links that a task with this register saw.
+    """
     topology = []
     for group, hosts in urls.items():
         for name, url in hosts.items():
@@ -87,12 +143,17 @@ def verify_topology(urls: t.Mapping[str, t.Mapping[str, str]], hostvars: Mapping
             links = [result.get("stat", {}).get("lnk_target") for result in looked.get("results", []) if result.get("item") == group]
             version = posixpath.basename(links[0]).partition("-")[0] if links and links[0] else ""
             topology.append({"name": name, "group": group, "url": url, "version": version})
-    return topology
+    servers = [
+        {"name": endpoint["name"], "group": "server", "url": endpoint["url"], "version": "", "via": endpoint.get("via") or "lan"}
+        for endpoint in endpoints
+    ]
+    return topology + servers
 
 
 class FilterModule:
     def filters(self) -> dict[str, t.Callable[..., t.Any]]:
         return {
+            "verify_edges": verify_edges,
             "verify_gateways": verify_gateways,
             "verify_page_requests": verify_page_requests,
             "verify_pages": verify_pages,

@@ -13,9 +13,10 @@ import socket
 import ssl
 import time
 import typing as t
-from http.client import HTTPException
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from urllib.error import HTTPError, URLError
-from urllib.request import HTTPRedirectHandler, HTTPSHandler, OpenerDirector, ProxyHandler, Request, build_opener
+from urllib.parse import urlsplit
+from urllib.request import HTTPHandler, HTTPRedirectHandler, HTTPSHandler, OpenerDirector, ProxyHandler, Request, build_opener
 
 # The layers an ApiError can name, from the wire upwards.
 REFUSED = "refused"  # nothing listens there, or the network refuses
@@ -43,6 +44,14 @@ class ApiError(Exception):
 
     def as_dict(self) -> dict[str, t.Any]:
         return {"layer": self.layer, "message": self.message, "status": self.status}
+
+
+class RedirectError(ApiError):
+    """The answer sends the client to `location`; it was not followed."""
+
+    def __init__(self, message: str, status: int, location: str) -> None:
+        super().__init__(PROTOCOL, message, status)
+        self.location = location
 
 
 class Response:
@@ -149,17 +158,70 @@ def classify(exc: BaseException, url: str) -> ApiError:
     return ApiError(PROTOCOL, f"{url}: {type(reason).__name__}: {text}")
 
 
+def tls_context(ca_path: str | None) -> ssl.SSLContext:
+    """Trusts the authorities of that file, or the system's."""
+    try:
+        return ssl.create_default_context(cafile=ca_path)
+    except OSError as exc:
+        raise ApiError(TLS, f"the certificate authorities in {ca_path} cannot be used: {exc}") from exc
+
+
 class _NoRedirect(HTTPRedirectHandler):
     """A redirect would carry the key to wherever it points."""
 
     def redirect_request(self, req: t.Any, fp: t.Any, code: int, msg: str, headers: t.Any, newurl: str) -> None:  # noqa: ARG002 (inherited)
-        raise ApiError(PROTOCOL, f"{req.full_url} redirects to {newurl}: give that address instead", code)
+        raise RedirectError(f"{req.full_url} redirects to {newurl}: give that address instead", code, newurl)
+
+
+def split_address(text: str, default_port: int) -> tuple[str, int]:
+    """Host and port of "host", "host:port", an IPv6 address or one in brackets, with or without a port."""
+    # More than one colon and no brackets: that is an IPv6 address alone.
+    bare = text.count(":") > 1 and not text.startswith("[")
+    try:
+        parts = urlsplit(f"//[{text}]" if bare else f"//{text}")
+        port = parts.port
+    except ValueError:
+        parts, port = urlsplit(""), None
+    if not parts.hostname or parts.path or parts.query or parts.fragment or parts.username is not None:
+        raise ApiError(PROTOCOL, f"{text!r} is not an address such as 192.0.2.10, 192.0.2.10:8443 or [2001:db8::10]:8443")
+    return parts.hostname, port if port is not None else default_port
+
+
+def _directed(kind: t.Any, address: tuple[str, int]) -> t.Callable[..., t.Any]:
+    """Makes connections to that address, whatever host they are for: header and certificate stay those of the host."""
+
+    def make(host: str, **options: t.Any) -> t.Any:
+        connection = kind(host, **options)
+        connection._create_connection = lambda _named, *rest: socket.create_connection(address, *rest)
+        return connection
+
+    return make
+
+
+class _HttpTo(HTTPHandler):
+    def __init__(self, address: tuple[str, int]) -> None:
+        super().__init__()
+        self._address = address
+
+    def http_open(self, req: Request) -> t.Any:
+        return self.do_open(_directed(HTTPConnection, self._address), req)
+
+
+class _HttpsTo(HTTPSHandler):
+    def __init__(self, address: tuple[str, int], context: ssl.SSLContext) -> None:
+        super().__init__(context=context)
+        self._address = address
+        self._tls = context
+
+    def https_open(self, req: Request) -> t.Any:
+        return self.do_open(_directed(HTTPSConnection, self._address), req, context=self._tls)
 
 
 class ApiClient:
     """Calls one API. `timeout` is in seconds, between two reads, not for the whole call. Safe to use from several threads.
 
     `use_proxy=False` is for services of this host: where a host has a proxy, its own address is not always exempt.
+    `connect_to` is "address" or "address:port" to connect to instead of the URL's host; no proxy is used then.
     """
 
     def __init__(
@@ -170,27 +232,31 @@ class ApiClient:
         timeout: float = 30.0,
         validate_certs: bool = True,
         use_proxy: bool = True,
+        connect_to: str | None = None,
     ) -> None:
         self.base_url = base_url.rstrip("/")
         self.token = token
         self.ca_path = ca_path or None
         self.timeout = timeout
         self.validate_certs = validate_certs
-        self.use_proxy = use_proxy
+        self.use_proxy = use_proxy and not connect_to
+        self.connect_to = connect_to or None
         self._opener: OpenerDirector | None = None
 
     def _build_opener(self) -> OpenerDirector:
         handlers: list[t.Any] = [_NoRedirect()]
         if not self.use_proxy:
             handlers.append(ProxyHandler({}))
+        context = None
         if self.base_url.startswith("https:"):
-            try:
-                context = ssl.create_default_context(cafile=self.ca_path)
-            except OSError as exc:
-                raise ApiError(TLS, f"the certificate authorities in {self.ca_path} cannot be used: {exc}") from exc
+            context = tls_context(self.ca_path)
             if not self.validate_certs:
                 context.check_hostname = False
                 context.verify_mode = ssl.CERT_NONE
+        if self.connect_to:
+            address = split_address(self.connect_to, urlsplit(self.base_url).port or (443 if context else 80))
+            handlers.append(_HttpsTo(address, context) if context else _HttpTo(address))
+        elif context:
             handlers.append(HTTPSHandler(context=context))
         return build_opener(*handlers)
 

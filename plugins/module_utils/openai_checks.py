@@ -8,35 +8,21 @@ from __future__ import annotations
 import secrets
 import typing as t
 
-from ansible_collections.selfhosted.llm.plugins.module_utils.checklist import CheckError, CheckList, SkippedError
+from ansible_collections.selfhosted.llm.plugins.module_utils.checklist import CheckError, CheckList
 from ansible_collections.selfhosted.llm.plugins.module_utils.http import AUTH, BACKEND, MODEL, PROTOCOL, ApiError, Response, error_text
-from ansible_collections.selfhosted.llm.plugins.module_utils.openai_client import Answer, OpenAIClient, is_missing_database
+from ansible_collections.selfhosted.llm.plugins.module_utils.openai_auth import AuthChecks, AuthPlan, compare_models
+from ansible_collections.selfhosted.llm.plugins.module_utils.openai_client import Answer, OpenAIClient, api_base, is_missing_database
 from ansible_collections.selfhosted.llm.plugins.module_utils.openai_keys import KeyChecks, KeyPlan
-from ansible_collections.selfhosted.llm.plugins.module_utils.openai_load import analyse, run_load, skew
+from ansible_collections.selfhosted.llm.plugins.module_utils.openai_load_checks import LoadChecks, LoadPlan
+from ansible_collections.selfhosted.llm.plugins.module_utils.openai_model import CALLED_MODES, Model, long_prompt, small_request
 
 GROUPS = ["models", "auth", "unknown_model", "chat", "stream", "embeddings", "keys", "load"]
 # What makes no backend work: this is all that check mode does.
 FREE_GROUPS = ["models", "auth", "unknown_model"]
-# The modes that are called; models of any other are only looked for in the list.
-CALLED_MODES = ("chat", "embedding")
 # A stream of an answer this long that comes in one piece was collected on the way.
 MIN_CHUNKS = 2
 # A model that says one word now and then is asked again.
 STREAM_ATTEMPTS = 3
-
-
-class Model:
-    """A declared model: its public names, and the deployments that serve it."""
-
-    def __init__(self, spec: dict[str, t.Any]) -> None:
-        self.name: str = spec["name"]
-        self.mode: str = spec.get("mode") or "chat"
-        self.aliases: list[str] = list(spec.get("aliases") or [])
-        self.backends: list[str] = list(spec.get("backends") or [])
-
-    @property
-    def names(self) -> list[str]:
-        return [self.name, *self.aliases]
 
 
 class Plan:
@@ -48,60 +34,47 @@ class Plan:
         groups: t.Sequence[str] = tuple(GROUPS),
         exact: bool = True,
         max_tokens: int = 32,
-        requests: int = 40,
-        concurrency: int = 8,
-        load_models: t.Sequence[str] = (),
+        load: LoadPlan | None = None,
         min_share: float = 0.25,
         free_only: bool = False,
-        refused_keys: t.Sequence[str] = (),
+        auth: AuthPlan | None = None,
         keys: KeyPlan | None = None,
     ) -> None:
         self.models = models
         self.groups = groups
         self.exact = exact
         self.max_tokens = max_tokens
-        self.requests = requests
-        self.concurrency = concurrency
-        self.load_models = load_models
+        self.load = load or LoadPlan()
         self.min_share = min_share
         self.free_only = free_only
-        self.refused_keys = refused_keys
+        self.auth = auth or AuthPlan()
         # None: the API has no virtual keys.
         self.keys = keys
-
-
-def compare_models(declared: t.Sequence[str], listed: t.Sequence[str], exact: bool) -> list[str]:
-    """How the listed models differ from the declared ones, in words."""
-    problems = []
-    missing = [name for name in declared if name not in listed]
-    extra = [name for name in listed if name not in declared]
-    if missing:
-        problems.append(f"not listed: {', '.join(missing)}")
-    if extra and exact:
-        problems.append(f"listed but not declared: {', '.join(extra)}")
-    return problems
-
-
-def refused(status: int, body: str) -> str | None:
-    """How the API refused the caller, or None if it did not."""
-    if status in (401, 403):
-        return f"HTTP {status}"
-    if is_missing_database(status, body):
-        return 'HTTP 400 "No connected db." (LiteLLM without a database)'
-    return None
 
 
 class Checker:
     """Runs a plan against one API."""
 
     def __init__(
-        self, url: str, api_key: str | None, plan: Plan, ca_path: str | None = None, timeout: float = 60.0, validate_certs: bool = True
+        self,
+        url: str,
+        api_key: str | None,
+        plan: Plan,
+        ca_path: str | None = None,
+        timeout: float = 60.0,
+        validate_certs: bool = True,
+        connect_to: str | None = None,
     ) -> None:
         self.plan = plan
         self.api_key = api_key
-        self.client = OpenAIClient(url, api_key, ca_path, timeout, validate_certs)
-        self._at: t.Callable[[str, str | None], OpenAIClient] = lambda at, key: OpenAIClient(at, key, ca_path, timeout, validate_certs)
-        self.checks = CheckList(hide=[api_key or "", *plan.refused_keys])
+
+        def at(where: str, key: str | None) -> OpenAIClient:
+            here = connect_to if api_base(where) == api_base(url) else None
+            return OpenAIClient(where, key, ca_path, timeout, validate_certs, here)
+
+        self._at = at
+        self.client = at(url, api_key)
+        self.checks = CheckList(hide=[api_key or "", *plan.auth.keys])
         self.listed: list[str] = []
         self.loads: list[dict[str, t.Any]] = []
 
@@ -166,31 +139,11 @@ class Checker:
             for kind in ("wrong", "missing"):
                 self.checks.skip(f"{kind} key is refused", "auth", "no api_key is given: the API is meant to be open")
             return
-        self._refusal("wrong key is refused", "sk-" + secrets.token_hex(24))
-        self._refusal("missing key is refused", None)
-        for number, key in enumerate(self.plan.refused_keys, 1):
-            self._refusal("old key is refused" if len(self.plan.refused_keys) == 1 else f"old key {number} is refused", key)
 
-    def _refusal(self, name: str, key: str | None) -> None:
-        model = self.plan.models[0]
+        def with_key(key: str | None) -> OpenAIClient:
+            return self._at(self.client.base_url, key)
 
-        def check(details: dict[str, t.Any]) -> str:
-            client = self._at(self.client.base_url, key)
-            path, payload = _small_request(model)
-            how = []
-            for method, where, body in (("GET", "/models", None), ("POST", path, payload)):
-                response = client.raw(method, where, body)
-                details[where] = response.status
-                refusal = refused(response.status, response.text())
-                if response.status < 300:
-                    raise CheckError(AUTH, f"{method} {where} answered {response.status}: anyone gets in")
-                if not refusal:
-                    text = f"{method} {where} answered {response.status} instead of 401 or 403: {error_text(response.text())}"
-                    raise CheckError(AUTH, text)
-                how.append(refusal)
-            return f"refused with {how[-1]}"
-
-        self.checks.run(name, "auth", check)
+        AuthChecks(self.checks, with_key, self.plan.models, self.plan.auth, self.plan.free_only).run()
 
     def _unknown_model(self) -> None:
         def check(details: dict[str, t.Any]) -> str:
@@ -220,7 +173,7 @@ class Checker:
 
     def _chat_check(self, model: Model, name: str) -> t.Callable[[dict[str, t.Any]], str]:
         def check(details: dict[str, t.Any]) -> str:
-            answer = self.client.chat(name, _prompt(), self.plan.max_tokens)
+            answer = self.client.chat(name, long_prompt(), self.plan.max_tokens)
             details.update(model=name, backend=answer.backend, tokens=answer.tokens, seconds=round(answer.seconds, 4))
             _known_backend(model, answer)
             return f"{answer.tokens if answer.tokens is not None else 'some'} tokens{_from(answer)}"
@@ -236,7 +189,7 @@ class Checker:
     def _stream_check(self, model: Model) -> t.Callable[[dict[str, t.Any]], str]:
         def check(details: dict[str, t.Any]) -> str:
             for _attempt in range(STREAM_ATTEMPTS):
-                answer = self.client.stream_chat(model.name, _prompt(), self.plan.max_tokens)
+                answer = self.client.stream_chat(model.name, long_prompt(), self.plan.max_tokens)
                 if answer.chunks >= MIN_CHUNKS:
                     break
             details.update(model=model.name, backend=answer.backend, chunks=answer.chunks, seconds=round(answer.seconds, 4))
@@ -261,7 +214,7 @@ class Checker:
 
     def _embed_check(self, model: Model, name: str) -> t.Callable[[dict[str, t.Any]], str]:
         def check(details: dict[str, t.Any]) -> str:
-            answer = self.client.embed(name, [_prompt(), "A second text."])
+            answer = self.client.embed(name, [long_prompt(), "A second text."])
             details.update(model=name, backend=answer.backend, dimensions=len(answer.vectors[0]), seconds=round(answer.seconds, 4))
             _known_backend(model, answer)
             return f"2 vectors of {len(answer.vectors[0])} dimensions{_from(answer)}"
@@ -278,96 +231,32 @@ class Checker:
         by_name = {name: model for model in called for name in model.names}
 
         def ask(client: OpenAIClient, name: str) -> Response:
-            path, payload = _small_request(by_name[name], name)
+            path, payload = small_request(by_name[name], name)
             return client.raw("POST", path, payload)
 
         # Names, not aliases: a key for a model may be one for its aliases as well.
         KeyChecks(self.checks, self.client, self._at, ask, [model.name for model in called], self.plan.keys).run()
 
     def _load(self) -> None:
-        if not self.plan.requests:
+        load = self.plan.load
+        if load.requests == 0:
             self.checks.skip("load", "load", "load.requests is 0: no load is wanted")
             return
-        if self.plan.load_models:
-            chosen = [model for model in self.plan.models if model.name in self.plan.load_models]
+        if load.models:
+            chosen = [model for model in self.plan.models if model.name in load.models]
         else:
             chosen = [model for model in self.plan.models if len(model.backends) > 1 and model.mode in CALLED_MODES]
         if not chosen:
             self.checks.skip("load", "load", "no declared model has two or more backends")
         for model in chosen:
-            self._load_model(model)
+            numbers = LoadChecks(self.checks, model, load, self.plan.min_share, self._loaded(model)).run()
+            self.loads += [numbers] if numbers else []
 
-    def _load_model(self, model: Model) -> None:
-        numbers: dict[str, t.Any] = {}
-        # Fewer in flight than that, and a fair gateway would have no reason to use every backend.
-        concurrency = max(self.plan.concurrency, 2 * len(model.backends))
-
-        def ask(number: int) -> Answer:
-            if model.mode == "embedding":
-                return self.client.embed(model.name, [_prompt(number)])
-            return self.client.stream_chat(model.name, _prompt(number), self.plan.max_tokens)
-
-        def load_check(details: dict[str, t.Any]) -> str:
-            # A backend that must first load the model would count as slow, and get no share.
-            warm_up = run_load(ask, concurrency, concurrency)
-            details.update(model=model.name, concurrency=concurrency, warm_up_seconds=round(warm_up.seconds, 3))
-            load = warm_up
-            if not any(sample.error for sample in warm_up.samples):
-                load = run_load(ask, self.plan.requests, concurrency)
-                numbers.update(analyse(load, model.backends), model=model.name, mode=model.mode, concurrency=concurrency)
-                numbers.update(min_share=self.plan.min_share, streamed=model.mode != "embedding", warm_up_seconds=round(warm_up.seconds, 3))
-                self.loads.append(numbers)
-                details.update(
-                    {
-                        key: numbers[key]
-                        for key in ("requests", "answered", "failed", "unsent", "errors", "seconds", "rate", "latency", "ttft")
-                    }
-                )
-            errors = [sample.error for sample in load.samples if sample.error]
-            if errors:
-                layers = [error.layer for error in errors]
-                worst = max(layers, key=layers.count)
-                first = next(error for error in errors if error.layer == worst)
-                phase = "warm-up " if load is warm_up else ""
-                unsent = f", {load.unsent} more not sent" if load.unsent else ""
-                raise CheckError(worst, f"{len(errors)} of {len(load.samples)} {phase}requests failed{unsent}; the first: {first.message}")
-            latency = numbers["latency"]
-            return (
-                f"{numbers['requests']} requests, {concurrency} at a time: {numbers['rate']:.1f}/s, "
-                f"p50 {latency['p50']:.3f} s, p95 {latency['p95']:.3f} s, p99 {latency['p99']:.3f} s"
-            )
-
-        def share_check(details: dict[str, t.Any]) -> str:
-            if not numbers:
-                raise SkippedError(f"the load on {model.name} did not get through its warm-up")
-            if not model.backends:
-                raise SkippedError(f"no backends are declared for {model.name}")
-            details.update(
-                model=model.name,
-                backends=[{key: entry[key] for key in ("backend", "requests", "share", "in_flight")} for entry in numbers["backends"]],
-            )
-            if numbers["unnamed"]:
-                raise CheckError(PROTOCOL, f"{numbers['unnamed']} answers do not name their backend (header x-litellm-model-id): no proof")
-            problems = skew(numbers, model.backends, self.plan.min_share)
-            if problems:
-                raise CheckError(BACKEND, "; ".join(problems))
-            return ", ".join(f"{entry['backend']} {entry['share'] * 100:.3g} %" for entry in numbers["backends"])
-
-        self.checks.run(f"load on {model.name}", "load", load_check)
-        self.checks.run(f"every backend of {model.name} takes part", "load", share_check)
-
-
-def _prompt(number: int | None = None) -> str:
-    """A question whose answer is several tokens long. It differs each time, or a response cache would answer it."""
-    nonce = secrets.token_hex(4) if number is None else f"{secrets.token_hex(4)} {number}"
-    return f"Count from one to ten in words. ({nonce})"
-
-
-def _small_request(model: Model, name: str = "") -> tuple[str, dict[str, t.Any]]:
-    # Different each time, or a response cache would answer.
-    if model.mode == "embedding":
-        return "/embeddings", {"model": name or model.name, "input": ["Hello " + secrets.token_hex(4)]}
-    return "/chat/completions", OpenAIClient.chat_payload(name or model.name, "Hello " + secrets.token_hex(4), 1)
+    def _loaded(self, model: Model) -> t.Callable[[int], Answer]:
+        """A request of the load."""
+        if model.mode == "embedding":
+            return lambda number: self.client.embed(model.name, [long_prompt(number)])
+        return lambda number: self.client.stream_chat(model.name, long_prompt(number), self.plan.max_tokens)
 
 
 def _known_backend(model: Model, answer: Answer) -> None:

@@ -69,16 +69,26 @@ class Answer:
 
 
 class OpenAIClient:
-    """One API and one key. `timeout` limits the wait between two reads and the length of a stream."""
+    """One API and one key. `timeout` limits the wait between two reads and the length of a stream; `connect_to` is that of ApiClient."""
 
     def __init__(
-        self, url: str, api_key: str | None, ca_path: str | None = None, timeout: float = 60.0, validate_certs: bool = True
+        self,
+        url: str,
+        api_key: str | None,
+        ca_path: str | None = None,
+        timeout: float = 60.0,
+        validate_certs: bool = True,
+        connect_to: str | None = None,
     ) -> None:
         self.base_url = api_base(url)
         self.timeout = timeout
         self.server_version: str | None = None
-        self.http = ApiClient(self.base_url, token=api_key or None, ca_path=ca_path, timeout=timeout, validate_certs=validate_certs)
-        self._root = ApiClient(self.base_url[: -len("/v1")], api_key or None, ca_path, timeout, validate_certs)
+
+        def at(where: str) -> ApiClient:
+            return ApiClient(where, api_key or None, ca_path, timeout, validate_certs, connect_to=connect_to)
+
+        self.http = at(self.base_url)
+        self._root = at(self.base_url[: -len("/v1")])
 
     def raw(self, method: str, path: str, payload: t.Any = None) -> Response:
         """The answer whatever its status."""

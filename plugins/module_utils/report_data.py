@@ -3,7 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The verification report as plain data: what the pages, the table and the JUnit file are made of.
 
-report = {title, client, generated, ok, counts, seconds, gateways: [{name, url, ok, counts, version, answered, documents}], nodes}
+report = {title, client, generated, ok, counts, seconds, gateways: [{name, group, url, ok, counts, version, answered, documents}], nodes}
+
+A gateway's group is litellm; an edge, which is called like one, has the group edge.
 """
 
 from __future__ import annotations
@@ -59,6 +61,8 @@ def normalise_document(raw: Data) -> Data | None:
     """One client's results, from its document or from the result of the task that ran it. None for a task that was skipped."""
     if raw.get("skipped") is True:
         return None
+    if raw.get("unreachable") is True:
+        return broken_document("Ansible on the host", f"the host cannot be reached: {str(raw.get('msg') or '').strip()[-500:]}")
     document: t.Any = raw
     client = str(raw.get("client") or "openai_api_check")
     if "checks" not in raw and "stdout" in raw:
@@ -108,6 +112,7 @@ def _gateway(raw: Data) -> Data:
     counts = count([check for document in documents for check in document["checks"]])
     return {
         "name": raw["name"],
+        "group": raw.get("group") or "litellm",
         "url": raw.get("url") or documents[0]["url"],
         "ok": all(document["ok"] for document in documents),
         "counts": counts,
@@ -117,35 +122,51 @@ def _gateway(raw: Data) -> Data:
     }
 
 
+def well_servers(gateways: t.Sequence[Data]) -> dict[str, bool]:
+    """Of each server that was asked for its health, whether all who asked found it well."""
+    found: dict[str, bool] = {}
+    for check in (check for gateway in gateways for document in gateway["documents"] for check in document["checks"]):
+        endpoint = (check.get("details") or {}).get("endpoint")
+        if endpoint:
+            found[str(endpoint)] = found.get(str(endpoint), True) and check["status"] != FAILED
+    return found
+
+
 def _nodes(gateways: t.Sequence[Data], topology: t.Sequence[Data]) -> list[Data]:
     """The hosts of the topology with what was seen of them, and the backends that only the answers tell of."""
     total: dict[str, int] = {}
     for gateway in gateways:
         for place, number in gateway["answered"].items():
             total[place] = total.get(place, 0) + number
-    by_name = {gateway["name"]: gateway for gateway in gateways}
+    called = {(gateway["group"], gateway["name"]): gateway for gateway in gateways}
+    well = well_servers(gateways)
     nodes = []
     for host in topology:
         node = {"name": host["name"], "group": host["group"], "url": host.get("url") or "", "version": host.get("version") or ""}
-        if node["group"] == "litellm" and node["name"] in by_name:
-            gateway = by_name[node["name"]]
-            node.update(url=node["url"] or gateway["url"], version=gateway["version"] or node["version"], ok=gateway["ok"])
+        gateway = called.pop((node["group"], node["name"]), {})
+        if gateway:
+            node.update(ok=gateway["ok"], url=node["url"] or gateway["url"])
+            node["version"] = gateway["version"] if node["group"] == "litellm" and gateway["version"] else node["version"]
         if node["group"] in BACKEND_GROUPS:
-            node["answered"] = total.get(node["name"], 0)
+            node.update(answered=total.get(node["name"], 0), via=host.get("via") or "")
+            node.update({"well": well[node["name"]]} if node["name"] in well else {})
         nodes.append(node)
-    known = [(node["group"] == "litellm", node["name"]) for node in nodes]
     nodes += [
-        {"name": gateway["name"], "group": "litellm", "url": gateway["url"], "version": gateway["version"] or "", "ok": gateway["ok"]}
-        for gateway in gateways
-        if (True, gateway["name"]) not in known
+        {"name": name, "group": group, "url": gateway["url"], "version": gateway["version"] or "", "ok": gateway["ok"]}
+        for (group, name), gateway in called.items()
     ]
     named = [node["name"] for node in nodes if node["group"] in BACKEND_GROUPS]
     declared = [place_of(entry["backend"]) for gateway in gateways for load in loads(gateway) for entry in load["backends"]]
     for place in list(total) + declared:
         if place not in named:
             named.append(place)
-            nodes.append({"name": place, "group": "server", "url": "", "version": "", "answered": total.get(place, 0)})
+            nodes.append({"name": place, "group": "server", "url": "", "version": "", "via": "", "answered": total.get(place, 0)})
     return nodes
+
+
+def place_text(gateway: Data) -> str:
+    """How a gateway is called in the report; one machine may be an edge as well."""
+    return f"{gateway['name']} ({gateway['group']})" if gateway["group"] != "litellm" else str(gateway["name"])
 
 
 def loads(gateway: Data) -> list[Data]:
@@ -155,7 +176,7 @@ def loads(gateway: Data) -> list[Data]:
 def failed_checks(report: Data) -> list[Data]:
     """The failed checks, each with its gateway and client."""
     return [
-        dict(check, gateway=gateway["name"], client=document["client"])
+        dict(check, gateway=place_text(gateway), client=document["client"])
         for gateway in report["gateways"]
         for document in gateway["documents"]
         for check in document["checks"]

@@ -5,11 +5,20 @@
 
 from __future__ import annotations
 
-from ansible_collections.selfhosted.llm.plugins.module_utils.report_data import Data, failed_checks, loads, place_of
+from ansible_collections.selfhosted.llm.plugins.module_utils.report_data import (
+    BACKEND_GROUPS,
+    Data,
+    failed_checks,
+    loads,
+    place_of,
+    place_text,
+)
 from ansible_collections.selfhosted.llm.plugins.module_utils.report_style import STYLE
-from ansible_collections.selfhosted.llm.plugins.module_utils.report_svg import colours, esc, latency_svg, shares_svg, topology_svg
+from ansible_collections.selfhosted.llm.plugins.module_utils.report_svg import colours, esc, latency_svg, shares_svg
+from ansible_collections.selfhosted.llm.plugins.module_utils.report_topology import topology_svg
 from ansible_collections.selfhosted.llm.plugins.module_utils.report_words import (
     backend_text,
+    certificate_days,
     count_text,
     duration_text,
     headline_load,
@@ -57,16 +66,20 @@ def _tile(value: str, label: str, note: str = "") -> str:
 
 def _tiles(report: Data) -> str:
     counts = report["counts"]
-    backends = [node for node in report["nodes"] if node["group"] in ("llm", "server")]
+    backends = [node for node in report["nodes"] if node["group"] in BACKEND_GROUPS]
     answering = len([node for node in backends if node["answered"]])
+    gateways = len([gateway for gateway in report["gateways"] if gateway["group"] == "litellm"])
     tiles = [
         _tile(
             f"{counts['passed']} of {counts['passed'] + counts['failed']}",
             "Checks passed",
             f"{counts['skipped']} skipped, {seconds_text(report['seconds'])} in all",
         ),
-        _tile(f"{answering} of {len(backends)}", "Backends that answered", f"through {count_text(len(report['gateways']), 'gateway')}"),
+        _tile(f"{answering} of {len(backends)}", "Backends that answered", f"through {count_text(gateways, 'gateway')}"),
     ]
+    days = certificate_days(report)
+    if days is not None:
+        tiles.append(_tile(count_text(int(days), "day"), "Certificate good for", "the one that ends first, if there are several"))
     load = headline_load(report)
     if load:
         slowest = load["slowest"]
@@ -127,7 +140,7 @@ def _load_table(load: Data, palette: dict[str, str]) -> str:
 
 
 def _load(gateway: Data, load: Data, palette: dict[str, str]) -> str:
-    parts = [f"<article><h3>{esc(load['model'])} <small>through {esc(gateway['name'])}</small></h3>"]
+    parts = [f"<article><h3>{esc(load['model'])} <small>through {esc(place_text(gateway))}</small></h3>"]
     parts.append(f"<p>{esc(' '.join(load_sentences(load)))}</p>")
     if load["backends"]:
         parts.append(f'<figure><figcaption>Share of the requests</figcaption><div class="wide">{shares_svg(load, palette)}</div></figure>')
@@ -163,7 +176,7 @@ def _checks(gateway: Data, document: Data) -> str:
         for check in document["checks"]
     )
     counts = document["counts"]
-    title = f"{esc(gateway['name'])}, by {esc(document['client'])}"
+    title = f"{esc(place_text(gateway))}, by {esc(document['client'])}"
     summary = f"{counts['passed']} passed, {counts['failed']} failed, {counts['skipped']} skipped"
     heads = "".join(f'<th scope="col">{name}</th>' for name in ("Result", "Check", "Finding", "Time"))
     return (

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
-from ansible_collections.selfhosted.llm.plugins.module_utils.report_data import Data
+from ansible_collections.selfhosted.llm.plugins.module_utils.report_data import Data, place_text
 
 
 def _totals(counts: Data, seconds: float) -> dict[str, str]:
@@ -29,7 +29,7 @@ def junit(report: Data) -> str:
                 root,
                 "testsuite",
                 {
-                    "name": f"{gateway['name']}: {document['client']}",
+                    "name": f"{place_text(gateway)}: {document['client']}",
                     "hostname": gateway["name"],
                     "timestamp": report["generated"][:19].replace(" ", "T"),
                     **_totals(document["counts"], seconds),

@@ -1,7 +1,7 @@
 # Copyright (c) The selfhosted.llm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The pictures of the report as inline SVG. Colours come from the style sheet of the page, by variable."""
+"""The pictures of loads as inline SVG, and what all pictures are made of. Colours come from the style sheet of the page, by variable."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import math
 import typing as t
 
 from ansible_collections.selfhosted.llm.plugins.module_utils.report_data import BACKEND_GROUPS, Data, place_of
-from ansible_collections.selfhosted.llm.plugins.module_utils.report_words import backend_text, count_text, percent_text, seconds_text
+from ansible_collections.selfhosted.llm.plugins.module_utils.report_words import backend_text, percent_text, seconds_text
 
 WIDTH = 1000
 SERIES = 8
@@ -34,100 +34,14 @@ def colours(report: Data) -> dict[str, str]:
     return {place: f"var(--s{index % SERIES})" for index, place in enumerate(places)}
 
 
-def _svg(height: float, title: str, description: str, body: list[str]) -> str:
-    head = f'<svg viewBox="0 0 {WIDTH} {math.ceil(height)}" role="img" aria-label="{esc(title)}">'
+def drawing(height: float, title: str, description: str, body: list[str], width: int = WIDTH) -> str:
+    head = f'<svg viewBox="0 0 {width} {math.ceil(height)}" role="img" aria-label="{esc(title)}">'
     return f"{head}<title>{esc(title)}</title><desc>{esc(description)}</desc>{''.join(body)}</svg>"
 
 
-def _text(x: float, y: float, text: str, css: str = "", anchor: str = "start", full: str = "") -> str:
+def text_at(x: float, y: float, text: str, css: str = "", anchor: str = "start", full: str = "") -> str:
     tip = f"<title>{esc(full)}</title>" if full and full != text else ""
     return f'<text x="{x:.1f}" y="{y:.1f}" class="{css}" text-anchor="{anchor}">{tip}{esc(text)}</text>'
-
-
-# Topology
-
-NODE_WIDTH, NODE_HEIGHT, NODE_GAP, HEAD = 252, 76, 18, 34
-
-
-def _columns(report: Data) -> list[tuple[str, list[Data]]]:
-    nodes = report["nodes"]
-    tester = {"name": report["client"], "group": "client", "url": "", "version": "this verification"}
-    clients = [node for node in nodes if node["group"] == "webui"] + [tester]
-    return [
-        ("Clients", clients),
-        ("Gateways", [node for node in nodes if node["group"] == "litellm"]),
-        ("Backends", [node for node in nodes if node["group"] in BACKEND_GROUPS]),
-    ]
-
-
-def _third_line(node: Data) -> tuple[str, str]:
-    """The node's last line, and its state: ok, bad or plain."""
-    version = node["version"]
-    if node["group"] == "litellm":
-        name = f"LiteLLM {version}".strip()
-        if "ok" not in node:
-            return (name + " · not called", "plain")
-        return (name + (" · passed" if node["ok"] else " · failed"), "ok" if node["ok"] else "bad")
-    if node["group"] == "webui":
-        return (f"Open WebUI {version}" if version else "Open WebUI", "plain")
-    if node["group"] in BACKEND_GROUPS:
-        answered = count_text(node["answered"], "answer") if node["answered"] else "no answer"
-        kind = f"Ollama {version}".strip() if node["group"] == "llm" else version
-        return (" · ".join(part for part in (kind, answered) if part), "ok" if node["answered"] else "bad")
-    return (version, "plain")
-
-
-def _node(node: Data, x: float, y: float, colour: str | None) -> str:
-    line, state = _third_line(node)
-    parts = [f'<g><rect x="{x:.1f}" y="{y:.1f}" width="{NODE_WIDTH}" height="{NODE_HEIGHT}" rx="10" class="node {state}"/>']
-    if colour:
-        parts.append(f'<rect x="{x + 10:.1f}" y="{y + 14:.1f}" width="5" height="{NODE_HEIGHT - 28}" rx="2.5" style="fill:{colour}"/>')
-    left = x + (26 if colour else 16)
-    parts.append(_text(left, y + 26, short(node["name"], 21 if colour else 23), "name", full=node["name"]))
-    parts.append(_text(left, y + 45, short(node["url"], 29 if colour else 30), "mono", full=node["url"]) if node["url"] else "")
-    parts.append(_text(left, y + (63 if node["url"] else 48), short(line, 34), "small " + state, full=line))
-    return "".join(parts) + "</g>"
-
-
-def _edge(start: tuple[float, float], end: tuple[float, float], width: float, css: str, tip: str) -> str:
-    middle = (start[0] + end[0]) / 2
-    path = f"M{start[0]:.1f} {start[1]:.1f} C{middle:.1f} {start[1]:.1f} {middle:.1f} {end[1]:.1f} {end[0]:.1f} {end[1]:.1f}"
-    return f'<path d="{path}" class="edge {css}" stroke-width="{width:.1f}"><title>{esc(tip)}</title></path>'
-
-
-def topology_svg(report: Data) -> str:
-    columns = _columns(report)
-    most = max(len(nodes) for _title, nodes in columns)
-    height = HEAD + most * NODE_HEIGHT + (most - 1) * NODE_GAP + 4
-    palette = colours(report)
-    gap = (WIDTH - len(columns) * NODE_WIDTH - 4) / (len(columns) - 1)
-    at: dict[tuple[int, str], tuple[float, float]] = {}
-    boxes = []
-    for number, (title, nodes) in enumerate(columns):
-        x = 2 + number * (NODE_WIDTH + gap)
-        boxes.append(_text(x, 16, title, "head"))
-        y = HEAD + (height - HEAD - 4 - len(nodes) * NODE_HEIGHT - (len(nodes) - 1) * NODE_GAP) / 2
-        for node in nodes:
-            at[(number, node["name"])] = (x, y + NODE_HEIGHT / 2)
-            boxes.append(_node(node, x, y, palette.get(node["name"]) if number == 2 else None))
-            y += NODE_HEIGHT + NODE_GAP
-    edges = []
-    for client in columns[0][1]:
-        for gateway in columns[1][1]:
-            css = "idle" if client["group"] == "webui" else "used" if gateway.get("ok") else "bad"
-            tip = f"{client['name']} to {gateway['name']}"
-            start, end = at[(0, client["name"])], at[(1, gateway["name"])]
-            edges.append(_edge((start[0] + NODE_WIDTH, start[1]), end, 2, css, tip))
-    for gateway in report["gateways"]:
-        total = sum(gateway["answered"].values())
-        start = at[(1, gateway["name"])]
-        for backend in columns[2][1]:
-            answered = gateway["answered"].get(backend["name"], 0)
-            width = 1.5 + 6.5 * answered / total if answered else 1.5
-            tip = f"{backend['name']} through {gateway['name']}: {count_text(answered, 'answer')}"
-            edges.append(_edge((start[0] + NODE_WIDTH, start[1]), at[(2, backend["name"])], width, "used" if answered else "idle", tip))
-    words = "; ".join(f"{title}: {', '.join(node['name'] for node in nodes) or 'none'}" for title, nodes in columns)
-    return _svg(height, "Topology with the number of answers seen from each backend", words, edges + boxes)
 
 
 # Shares
@@ -152,21 +66,21 @@ def shares_svg(load: Data, palette: dict[str, str]) -> str:
     marks = [(fair, f"fair share {percent_text(fair)}", "fair")] + ([(least, f"least {percent_text(least)}", "least")] if least else [])
     for share, label, css in marks:
         body.append(f'<line x1="{x_of(share):.1f}" x2="{x_of(share):.1f}" y1="24" y2="{bottom}" class="{css}"/>')
-        body.append(_text(x_of(share), 16, label, "small", "middle"))
+        body.append(text_at(x_of(share), 16, label, "small", "middle"))
     for index, entry in enumerate(backends):
         y = 34 + index * ROW
-        body.append(_text(0, y + 18, short(backend_text(load, entry["backend"]), LETTERS), "label", full=entry["backend"]))
+        body.append(text_at(0, y + 18, short(backend_text(load, entry["backend"]), LETTERS), "label", full=entry["backend"]))
         body.append(f'<rect x="{LABEL}" y="{y}" width="{right - LABEL:.1f}" height="26" rx="4" class="track"/>')
         if entry["requests"]:
             fill = palette.get(place_of(entry["backend"]), "var(--s0)")
             body.append(f'<rect x="{LABEL}" y="{y}" width="{x_of(entry["share"]) - LABEL:.1f}" height="26" rx="4" style="fill:{fill}"/>')
-        body.append(_text(right + 14, y + 18, percent_text(entry["share"]), "value"))
-        body.append(_text(WIDTH - 2, y + 18, str(entry["requests"]), "small", "end"))
+        body.append(text_at(right + 14, y + 18, percent_text(entry["share"]), "value"))
+        body.append(text_at(WIDTH - 2, y + 18, str(entry["requests"]), "small", "end"))
     # Above the bars, so that they can be read off.
     lines = [part for part in body if part.startswith("<line")]
     body = [part for part in body if not part.startswith("<line")] + lines
     words = "; ".join(f"{entry['backend']}: {entry['requests']} requests, {percent_text(entry['share'])}" for entry in backends)
-    return _svg(bottom + 4, f"Share of the requests of {load['model']} for each backend", words, body)
+    return drawing(bottom + 4, f"Share of the requests of {load['model']} for each backend", words, body)
 
 
 # Latency
@@ -220,16 +134,16 @@ def latency_svg(load: Data, palette: dict[str, str]) -> str:
     bottom = 8 + len(rows) * STRIP
     for tick in _ticks(low, high, logarithmic):
         body.append(f'<line x1="{x_of(tick):.1f}" x2="{x_of(tick):.1f}" y1="4" y2="{bottom}" class="grid"/>')
-        body.append(_text(x_of(tick), bottom + 20, seconds_text(tick) if tick else "0", "small", "middle"))
+        body.append(text_at(x_of(tick), bottom + 20, seconds_text(tick) if tick else "0", "small", "middle"))
     if logarithmic:
-        body.append(_text(0, bottom + 20, "logarithmic axis", "small"))
+        body.append(text_at(0, bottom + 20, "logarithmic axis", "small"))
     counted = [bins(entry["samples"], position) for entry in rows]
     tallest = max(max(row) / float(sum(row)) for row in counted)
     width = (right - LABEL) / float(BINS)
     for index, (entry, row) in enumerate(zip(rows, counted)):
         base = 8 + (index + 1) * STRIP
         fill = palette.get(place_of(entry["backend"]), "var(--s0)")
-        body.append(_text(0, base - 12, short(backend_text(load, entry["backend"]), LETTERS), "label", full=entry["backend"]))
+        body.append(text_at(0, base - 12, short(backend_text(load, entry["backend"]), LETTERS), "label", full=entry["backend"]))
         for number, found in enumerate(row):
             if found:
                 tall = max(2.0, (STRIP - 16) * found / float(sum(row)) / tallest)
@@ -242,11 +156,11 @@ def latency_svg(load: Data, palette: dict[str, str]) -> str:
         for key, css in (("p50", "p50"), ("p95", "p95")):
             x = x_of(entry["latency"][key])
             body.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{base - STRIP + 12}" y2="{base}" class="{css}"/>')
-        body.append(_text(right + 14, base - 28, f"p50 {seconds_text(entry['latency']['p50'])}", "value"))
-        body.append(_text(right + 14, base - 8, f"p95 {seconds_text(entry['latency']['p95'])}", "small"))
+        body.append(text_at(right + 14, base - 28, f"p50 {seconds_text(entry['latency']['p50'])}", "value"))
+        body.append(text_at(right + 14, base - 8, f"p95 {seconds_text(entry['latency']['p95'])}", "small"))
     words = "; ".join(
         f"{entry['backend']}: median {seconds_text(entry['latency']['p50'])}, "
         f"95th percentile {seconds_text(entry['latency']['p95'])}, slowest {seconds_text(entry['latency']['max'])}"
         for entry in rows
     )
-    return _svg(bottom + 28, f"Latency of the answers of {load['model']} for each backend", words, body)
+    return drawing(bottom + 28, f"Latency of the answers of {load['model']} for each backend", words, body)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import textwrap
 
-from ansible_collections.selfhosted.llm.plugins.module_utils.report_data import Data
+from ansible_collections.selfhosted.llm.plugins.module_utils.report_data import Data, place_text
 from ansible_collections.selfhosted.llm.plugins.module_utils.report_words import (
     NBSP,
     backend_text,
@@ -55,7 +55,7 @@ def table(report: Data, width: int = 140) -> list[str]:
     for gateway in report["gateways"]:
         version = f" (LiteLLM {gateway['version']})" if gateway["version"] else ""
         for document in gateway["documents"]:
-            lines += ["", f"{gateway['name']}  {gateway['url']}{version}  by {document['client']}"]
+            lines += ["", f"{place_text(gateway)}  {gateway['url']}{version}  by {document['client']}"]
             lines += _check_lines(document, width)
             for load in document["load"]:
                 lines += ["", *_load_lines(load, width)]

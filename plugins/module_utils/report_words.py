@@ -13,8 +13,9 @@ NBSP = "\u00a0"
 
 
 def backend_text(load: Data, backend: str) -> str:
-    """A deployment "<model>@<host>" by its host alone, where the model is said already."""
-    prefix = f"{load['model']}@"
+    """A deployment "<model>@<host>" by its host alone, where the model is said already; its name there may be an internal one."""
+    models = {entry["backend"].rpartition("@")[0] for entry in load["backends"] if entry["declared"]}
+    prefix = f"{models.pop() if len(models) == 1 else load['model']}@"
     return backend[len(prefix) :] if backend.startswith(prefix) and len(backend) > len(prefix) else backend
 
 
@@ -51,6 +52,13 @@ def rate_text(rate: float) -> str:
     return f"{rate:.1f}/s" if rate < 99.95 else f"{rate:.0f}/s"
 
 
+def certificate_days(report: Data) -> float | None:
+    """How long the certificate that ends first is still good; None where none was seen."""
+    checks = [check for gateway in report["gateways"] for document in gateway["documents"] for check in document["checks"]]
+    days = [(check.get("details") or {}).get("days_left") for check in checks]
+    return min((float(number) for number in days if number is not None), default=None)
+
+
 def verdict(report: Data) -> str:
     counts = report["counts"]
     total = counts["passed"] + counts["failed"]
@@ -78,6 +86,10 @@ def load_sentences(load: Data) -> list[str]:
         errors = ", ".join(f"{layer} {number}" for layer, number in sorted(load["errors"].items()))
         unsent = f" {load['unsent']} were not sent any more." if load["unsent"] else ""
         sentences.append(f"{load['failed']} failed ({errors}).{unsent}")
+    elif load["unsent"]:
+        sentences.append(f"{load['unsent']} more were not sent, as the time for it was over.")
+    if load.get("first_load"):
+        sentences.append(f"This is a second load, twice as big. Under the first, {', and '.join(load['first_load'])}.")
     seen = [entry for entry in load["backends"] if entry["requests"]]
     idle = [who(entry) for entry in load["backends"] if not entry["requests"]]
     if len(seen) > 1:

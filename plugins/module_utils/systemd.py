@@ -124,6 +124,21 @@ class Systemd:
             bool(got.get("Job")),
         )
 
+    def services(self, pattern: str) -> list[str]:
+        """The services of that pattern that are to run, enabled, or that failed, sorted and without their suffix."""
+        names = set()
+        for what in (["list-unit-files", "--type=service"], ["list-units", "--all", "--plain", "--type=service"]):
+            # Newer versions fail where nothing matches.
+            _code, out, _err = self._run(["systemctl", *what, "--full", "--no-legend", f"{pattern}.service"])
+            names |= {line.split()[0] for line in out.splitlines() if line.split()}
+        found = []
+        # Of a template there are only instances.
+        for name in sorted(name for name in names if not name.endswith("@.service")):
+            state = self.state(name)
+            if state.enabled in ("enabled", "enabled-runtime") or state.active == "failed":
+                found.append(name[: -len(".service")])
+        return found
+
     def journal(self, unit: str, namespace: str | None = None, since: float | None = None, lines: int = 60) -> str:
         """The end of a unit's log; `since` is in seconds of the epoch."""
         command = ["journalctl", *([f"--namespace={namespace}"] if namespace else [])]

@@ -46,6 +46,28 @@ options:
     type: list
     elements: str
     default: []
+  refused_code:
+    description:
+      - The C(code) that the error of each of O(refused_keys) must have, with HTTP 401, such as C(invalid_api_key). Empty where any refusal
+        will do.
+    type: str
+    default: ""
+  accepted_keys:
+    description:
+      - Other keys that must be accepted, such as test keys of a custom authentication. Each must see its models, get an answer from one of
+        them, and none from any other. Part of the group C(auth).
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      key:
+        description: The key.
+        type: str
+        required: true
+      models:
+        description: All names that the key lists. Without it these are the names of O(models).
+        type: list
+        elements: str
   ca_path:
     description: PEM file with the certificate authorities to trust instead of the system's.
     type: path
@@ -53,6 +75,11 @@ options:
     description: Whether to verify the certificate of an C(https) address.
     type: bool
     default: true
+  connect_to:
+    description:
+      - Address, or C(address:port), to connect to instead of the host of O(url), as for a name that DNS does not know yet, or for one of
+        several machines behind one name. The name stays that of O(url) for the certificate and the server.
+    type: str
   timeout:
     description:
       - Seconds to wait between two pieces of an answer, and for a stream to end. A model that must first be loaded answers late.
@@ -105,17 +132,30 @@ options:
       - The load under which the distribution over the backends is measured. Chat models are streamed from, so that the time to the
         first token is measured as well. As many requests as run at a time are sent ahead and not counted, so that every backend
         has the model loaded.
+      - A backend that got too little is judged once more, under twice the load. Where answers come faster than the gateway asks, few
+        requests are in flight, and least-busy rightly stays with the backends that are listed first.
     type: dict
     default: {}
     suboptions:
       requests:
-        description: Number of requests to each model. V(0) is for no load.
+        description:
+          - Number of requests to each model. V(0) is for no load.
+          - By default 20 for each backend, five times as many as run at a time, and at least 40. With so few that a fair backend could
+            have got none, the shares are not judged.
         type: int
-        default: 40
       concurrency:
-        description: Number of requests at a time; at least two for each backend are used.
+        description:
+          - Number of requests at a time; at least two for each backend are used.
+          - By default four for each backend and each of O(load.processes), from 8 to 128.
         type: int
-        default: 8
+      processes:
+        description: How many processes at O(url) choose backends without knowing of the requests of the others.
+        type: int
+        default: 1
+      seconds:
+        description: Stop sending after this time; a slow model is judged by fewer requests.
+        type: float
+        default: 120.0
       models:
         description: Names of the models to load; by default those that have two or more backends.
         type: list
@@ -123,8 +163,8 @@ options:
         default: []
   min_share:
     description:
-      - The part of its fair share (one divided by the number of backends) that each backend must get under load. Least-busy rightly
-        gives a slow host less than a fast one.
+      - The part of its fair share (one divided by the number of backends) that each backend must get under load, if not at once then under
+        twice the load. Least-busy rightly gives a slow host less than a fast one.
     type: float
     default: 0.25
   database:
@@ -181,6 +221,18 @@ EXAMPLES = r"""
     database:
       peers: {gateway2: "http://gateway2:4000"}
       shared_limits: true
+
+- name: Call a name that DNS does not know yet, and try keys that a company's own backend knows
+  selfhosted.llm.openai_api_check:
+    url: https://api.example.com
+    connect_to: 192.0.2.10
+    api_key: "{{ litellm_proxy_master_key }}"
+    models: [{name: chat-sfw}, {name: chat-nsfw}]
+    checks: [auth, stream]
+    accepted_keys:
+      - {key: "{{ vault_test_key }}", models: [chat-sfw]}
+    refused_keys: ["{{ vault_expired_test_key }}"]
+    refused_code: invalid_api_key
 
 - name: Only look who gets in, and keep the results
   selfhosted.llm.openai_api_check:
@@ -286,6 +338,10 @@ load:
       description: Up to 400 of the latencies, sorted.
       type: list
       elements: float
+    first_load:
+      description: Who had got too little under half of this load, in sentences; only where the load was repeated.
+      type: list
+      elements: str
     backends:
       description: >-
         For each backend its C(requests), C(share), C(in_flight) (mean number of open requests), C(latency), C(ttft), C(samples), and
@@ -299,8 +355,12 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.selfhosted.llm.plugins.module_utils.checklist import failure_message
-from ansible_collections.selfhosted.llm.plugins.module_utils.openai_checks import CALLED_MODES, GROUPS, Checker, Model, Plan
+from ansible_collections.selfhosted.llm.plugins.module_utils.http import ApiError, split_address
+from ansible_collections.selfhosted.llm.plugins.module_utils.openai_auth import AcceptedKey, AuthPlan
+from ansible_collections.selfhosted.llm.plugins.module_utils.openai_checks import GROUPS, Checker, Plan
 from ansible_collections.selfhosted.llm.plugins.module_utils.openai_keys import KeyPlan
+from ansible_collections.selfhosted.llm.plugins.module_utils.openai_load_checks import LoadPlan
+from ansible_collections.selfhosted.llm.plugins.module_utils.openai_model import CALLED_MODES, Model
 
 MODES = ["chat", "completion", "embedding", "rerank", "image_generation", "audio_transcription", "audio_speech"]
 
@@ -327,12 +387,19 @@ def bad_options(params: dict[str, t.Any]) -> str | None:
         ("max_tokens", params["max_tokens"], 1),
         ("load.requests", params["load"]["requests"], 0),
         ("load.concurrency", params["load"]["concurrency"], 1),
+        ("load.processes", params["load"]["processes"], 1),
         ("database.counters", (params["database"] or {"counters": 1})["counters"], 1),
     ):
-        if value < least:
+        if value is not None and value < least:
             return f"{name} must be at least {least}, not {value}"
-    if params["timeout"] <= 0:
-        return "timeout must be more than 0"
+    for name, seconds in (("timeout", params["timeout"]), ("load.seconds", params["load"]["seconds"])):
+        if seconds <= 0:
+            return f"{name} must be more than 0"
+    if params["connect_to"]:
+        try:
+            split_address(params["connect_to"], 443)
+        except ApiError as exc:
+            return f"connect_to: {exc.message}"
     if not 0 <= params["min_share"] <= 1:
         return f"min_share must be between 0 and 1, not {params['min_share']:g}"
     return None
@@ -344,8 +411,21 @@ def main() -> None:
             "url": {"type": "str", "required": True},
             "api_key": {"type": "str", "no_log": True},
             "refused_keys": {"type": "list", "elements": "str", "default": [], "no_log": True},
+            "refused_code": {"type": "str", "default": ""},
+            "accepted_keys": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                # The list itself must not be one of secrets, or the names of its models would be hidden wherever they appear.
+                "no_log": False,
+                "options": {
+                    "key": {"type": "str", "required": True, "no_log": True},
+                    "models": {"type": "list", "elements": "str"},
+                },
+            },
             "ca_path": {"type": "path"},
             "validate_certs": {"type": "bool", "default": True},
+            "connect_to": {"type": "str"},
             "timeout": {"type": "float", "default": 120.0},
             "models": {
                 "type": "list",
@@ -365,8 +445,10 @@ def main() -> None:
                 "type": "dict",
                 "default": {},
                 "options": {
-                    "requests": {"type": "int", "default": 40},
-                    "concurrency": {"type": "int", "default": 8},
+                    "requests": {"type": "int"},
+                    "concurrency": {"type": "int"},
+                    "processes": {"type": "int", "default": 1},
+                    "seconds": {"type": "float", "default": 120.0},
                     "models": {"type": "list", "elements": "str", "default": []},
                 },
             },
@@ -393,15 +475,15 @@ def main() -> None:
         groups=params["checks"],
         exact=params["expect_exact_models"],
         max_tokens=params["max_tokens"],
-        requests=params["load"]["requests"],
-        concurrency=params["load"]["concurrency"],
-        load_models=params["load"]["models"],
+        load=LoadPlan(**params["load"]),
         min_share=params["min_share"],
         free_only=module.check_mode,
-        refused_keys=params["refused_keys"],
+        auth=AuthPlan(params["refused_keys"], params["refused_code"], [AcceptedKey(**entry) for entry in params["accepted_keys"]]),
         keys=KeyPlan(**params["database"]) if params["database"] is not None else None,
     )
-    result = Checker(params["url"], params["api_key"], plan, params["ca_path"], params["timeout"], params["validate_certs"]).run()
+    result = Checker(
+        params["url"], params["api_key"], plan, params["ca_path"], params["timeout"], params["validate_certs"], params["connect_to"]
+    ).run()
     if not result["ok"]:
         message = failure_message(result["checks"])
         if not params["report_only"]:

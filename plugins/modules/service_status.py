@@ -20,7 +20,9 @@ options:
     required: true
     suboptions:
       name:
-        description: Name of the systemd unit, without C(.service).
+        description:
+          - Name of the systemd unit, without C(.service).
+          - A pattern such as V(llm-tunnel-*) stands for all services that are enabled or have failed, and may stand for none.
         type: str
         required: true
       current:
@@ -28,7 +30,7 @@ options:
         type: path
         default: ""
       url:
-        description: Where it answers on this host. Empty for a service that does not speak HTTP.
+        description: Where it answers on this host. Empty for a service that does not speak HTTP, and for a pattern.
         type: str
         default: ""
       health:
@@ -38,6 +40,7 @@ options:
       port:
         description:
           - Port on loopback of a service without O(services[].url). It is healthy when its unit is active and it takes a connection.
+          - A service that has neither is healthy when its unit is active.
         type: int
       models:
         description: Path of its list of models. Empty where it has none.
@@ -66,11 +69,15 @@ EXAMPLES = r"""
         health: /health/readiness
         models: /v1/models
         token: "{{ vault_litellm_master_key }}"
+
+- name: Look at the GPU host
+  selfhosted.llm.service_status:
+    services: [{name: "llama-server-*"}, {name: "llm-tunnel-*"}]
 """
 
 RETURN = r"""
 services:
-  description: One entry for each of O(services), in its order.
+  description: One entry for each of O(services), in its order, and for each service of a pattern.
   returned: always
   type: list
   elements: dict
@@ -91,7 +98,7 @@ services:
       description: Name of the live release.
       type: str
     healthy:
-      description: Whether O(services[].health) answered 200, or O(services[].port) took a connection.
+      description: Whether O(services[].health) answered 200, O(services[].port) took a connection, or the unit without these is active.
       type: bool
     health:
       description: V(ok), or what was wrong.
@@ -158,8 +165,8 @@ def look_at(service: dict[str, t.Any], systemd: Systemd) -> dict[str, t.Any]:
     }
     if state.load == "not-found":
         return found
-    if service["port"]:
-        problem = port_problem(service["port"]) if state.active == "active" else f"the unit is {state.active}"
+    if not service["url"]:
+        problem = f"the unit is {state.active}" if state.active != "active" else port_problem(service["port"]) if service["port"] else ""
         found.update(healthy=not problem, health=problem or "ok")
         return found
     client = ApiClient(service["url"], token=service["token"] or None, timeout=10, use_proxy=False)
@@ -173,6 +180,13 @@ def look_at(service: dict[str, t.Any], systemd: Systemd) -> dict[str, t.Any]:
     return found
 
 
+def expanded(service: dict[str, t.Any], systemd: Systemd) -> list[dict[str, t.Any]]:
+    """The service itself, or those that its pattern stands for."""
+    if "*" not in service["name"]:
+        return [service]
+    return [dict(service, name=name) for name in systemd.services(service["name"])]
+
+
 def main() -> None:
     module = AnsibleModule(
         {
@@ -181,14 +195,14 @@ def main() -> None:
                 "elements": "dict",
                 "required": True,
                 "options": SERVICE_OPTIONS,
-                "required_one_of": [("url", "port")],
                 "required_by": {"url": ("health",)},
             }
         },
         supports_check_mode=True,
     )
     systemd = Systemd(module.run_command)
-    module.exit_json(changed=False, services=[look_at(service, systemd) for service in module.params["services"]])
+    services = [one for service in module.params["services"] for one in expanded(service, systemd)]
+    module.exit_json(changed=False, services=[look_at(service, systemd) for service in services])
 
 
 if __name__ == "__main__":

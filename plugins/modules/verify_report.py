@@ -13,8 +13,8 @@ version_added: 0.1.0
 author:
   - The selfhosted.llm contributors (@selfhosted-llm)
 description:
-  - Takes what M(selfhosted.llm.openai_api_check) and the check with the OpenAI SDK found, and writes C(report.json), C(junit.xml) and
-    C(report.html) into a directory. The page holds the topology, each check, the share of requests of each backend and the
+  - Takes what M(selfhosted.llm.openai_api_check), the check with the OpenAI SDK and others found, and writes C(report.json), C(junit.xml)
+    and C(report.html) into a directory. The page holds the topology, each check, the share of requests of each backend and the
     distribution of latency as pictures, and needs no network.
   - Does not fail when a check failed. Look at C(ok), and fail afterwards.
   - A client that gave no results counts as a failed check.
@@ -52,13 +52,19 @@ options:
         description: Name of the host.
         type: str
         required: true
+      group:
+        description: V(edge) for a reverse proxy in front of the gateways, which is called like one of them.
+        type: str
+        choices: [litellm, edge]
+        default: litellm
       url:
         description: Address that was called.
         type: str
       documents:
         description:
-          - The results of each client. Either what M(selfhosted.llm.openai_api_check) returned, or the result of the command that ran the
-            SDK check, with its C(stdout). Results of skipped tasks are left out.
+          - The results of each client. Either what M(selfhosted.llm.openai_api_check), M(selfhosted.llm.endpoint_check) or
+            M(selfhosted.llm.edge_check) returned, or the result of the command that ran the SDK check, with its C(stdout). Results of
+            skipped tasks are left out.
         type: list
         elements: dict
         default: []
@@ -73,9 +79,9 @@ options:
         type: str
         required: true
       group:
-        description: Its part in the service; C(server) is an OpenAI-compatible server that is not of the inventory.
+        description: Its part in the service; V(server) is one OpenAI-compatible server, of which a host may have several.
         type: str
-        choices: [webui, litellm, llm, server]
+        choices: [webui, edge, litellm, llm, server]
         required: true
       url:
         description: Its address.
@@ -83,6 +89,10 @@ options:
       version:
         description: Version of what runs there.
         type: str
+      via:
+        description: How a V(server) is reached.
+        type: str
+        choices: [lan, tunnel]
   hide:
     description: Keys that must not appear in the report, whatever a server has answered. What looks like a key is hidden anyway.
     type: list
@@ -186,6 +196,7 @@ def main() -> None:
                 "required": True,
                 "options": {
                     "name": {"type": "str", "required": True},
+                    "group": {"type": "str", "choices": ["litellm", "edge"], "default": "litellm"},
                     "url": {"type": "str"},
                     "documents": {"type": "list", "elements": "dict", "default": []},
                 },
@@ -196,9 +207,10 @@ def main() -> None:
                 "default": [],
                 "options": {
                     "name": {"type": "str", "required": True},
-                    "group": {"type": "str", "choices": ["webui", "litellm", "llm", "server"], "required": True},
+                    "group": {"type": "str", "choices": ["webui", "edge", "litellm", "llm", "server"], "required": True},
                     "url": {"type": "str"},
                     "version": {"type": "str"},
+                    "via": {"type": "str", "choices": ["lan", "tunnel"]},
                 },
             },
             "hide": {"type": "list", "elements": "str", "default": [], "no_log": True},

@@ -16,8 +16,11 @@ def text_table(header: t.Sequence[str], rows: t.Iterable[t.Sequence[t.Any]]) -> 
     return [lines[0], "  ".join("-" * width for width in widths), *lines[1:]]
 
 
-def status_table(hosts: t.Sequence[str], hostvars: t.Mapping[str, t.Any], variable: str) -> list[str]:
-    """The results of service_status, registered under `variable`, as one table. A host without a result is a line as well."""
+def status_table(hosts: t.Sequence[str], hostvars: t.Mapping[str, t.Any], variable: str, endpoints: str = "") -> list[str]:
+    """The results of service_status, registered under `variable`, as one table. A host without a result is a line as well.
+
+    Of a host that asked servers for their health, the results of endpoint_check, registered under `endpoints`, are further lines.
+    """
     rows = []
     for host in hosts:
         result = hostvars[host].get(variable) or {}
@@ -27,4 +30,7 @@ def status_table(hosts: t.Sequence[str], hostvars: t.Mapping[str, t.Any], variab
             unit = service["unit"] + ("" if service["enabled"] or service["unit"] == "not installed" else ", not enabled")
             unit += f", {service['restarts']} restarts" if service["restarts"] else ""
             rows.append((host, service["name"], unit, service["release"] or "-", ", ".join(service["models"]) or "-", service["health"]))
+        for check in (hostvars[host].get(endpoints) or {}).get("checks", []) if endpoints else []:
+            asked = check["details"]
+            rows.append((host, asked["endpoint"], f"by {asked['via']}", "-", "-", check["message"]))
     return text_table(("HOST", "SERVICE", "UNIT", "RELEASE", "MODELS", "HEALTH"), rows)

@@ -132,7 +132,7 @@ def test_an_answer_within_the_tiny_timeout(script: t.Any, api: FakeOpenAI, in_ti
                 raise script.openai.APITimeoutError(request=None)
             self.answered += 1
 
-    sdk = script.Sdk({**settings(api), "expect_exact_models": True, "max_tokens": 1, "ca_path": ""})
+    sdk = script.Sdk({**settings(api), "expect_exact_models": True, "max_tokens": 1, "ca_path": "", "connect_to": ""})
     sdk.client = Client()
     if passes:
         assert sdk._tiny_timeout({}) == "APITimeoutError"
@@ -189,5 +189,20 @@ def test_over_tls_with_an_authority_of_its_own(call: t.Any, certificate: str) ->
     try:
         assert failed(call(settings(api))[1]) == [("models.list", "tls")]
         assert failed(call(settings(api, ca_path=certificate))[1]) == []
+    finally:
+        api.stop()
+
+
+def test_a_name_that_dns_does_not_know_yet(call: t.Any, tmp_path: t.Any) -> None:
+    """The name is that of the certificate and of the header Host, the address is where it connects; also asynchronously."""
+    api = FakeOpenAI()
+    certificate = self_signed(tmp_path, "api.llm.invalid")
+    api.start(certificate)
+    api.delay = 0.02
+    try:
+        options = {"url": "https://api.llm.invalid", "connect_to": f"127.0.0.1:{api.port}", "ca_path": certificate}
+        assert failed(call(settings(api, **options))[1]) == []
+        assert set(api.hosts) == {"api.llm.invalid"}
+        assert failed(call(settings(api, **{**options, "url": "https://other.llm.invalid"}))[1]) == [("models.list", "tls")]
     finally:
         api.stop()

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from ansible_collections.selfhosted.llm.plugins.filter.verify import (
     FilterModule,
+    verify_edges,
     verify_gateways,
     verify_page_requests,
     verify_pages,
@@ -17,13 +18,13 @@ def test_results_go_to_their_gateways_without_the_options_of_the_task() -> None:
     api = {"results": [{"item": "gw2", "checks": [2], "invocation": {"module_args": "secret"}}, {"item": "gw1", "checks": [1]}]}
     sdk = {"results": [{"item": "gw1", "stdout": "{}", "rc": 0, "cmd": ["x"], "stdin": "secret"}]}
     assert verify_gateways({"gw1": "http://1", "gw2": "http://2"}, api, sdk) == [
-        {"name": "gw1", "url": "http://1", "documents": [{"checks": [1]}, {"stdout": "{}", "rc": 0}]},
-        {"name": "gw2", "url": "http://2", "documents": [{"checks": [2]}]},
+        {"name": "gw1", "group": "litellm", "url": "http://1", "documents": [{"checks": [1]}, {"stdout": "{}", "rc": 0}]},
+        {"name": "gw2", "group": "litellm", "url": "http://2", "documents": [{"checks": [2]}]},
     ]
 
 
 def test_a_task_that_did_not_run_leaves_no_document() -> None:
-    assert verify_gateways({"gw": "u"}, {"skipped": True}) == [{"name": "gw", "url": "u", "documents": []}]
+    assert verify_gateways({"gw": "u"}, {"skipped": True}) == [{"name": "gw", "group": "litellm", "url": "u", "documents": []}]
 
 
 def test_versions_are_those_of_the_live_releases() -> None:
@@ -44,8 +45,71 @@ def test_versions_are_those_of_the_live_releases() -> None:
     ]
 
 
+def test_servers_are_part_of_the_topology() -> None:
+    endpoints = [
+        {"name": "gpu-1:8080", "url": "http://192.0.2.11:8080"},
+        {"name": "gpu-2:8080", "url": "http://127.0.0.1:8080", "via": "tunnel"},
+    ]
+    assert verify_topology({}, {}, "looked", endpoints) == [
+        {"name": "gpu-1:8080", "group": "server", "url": "http://192.0.2.11:8080", "version": "", "via": "lan"},
+        {"name": "gpu-2:8080", "group": "server", "url": "http://127.0.0.1:8080", "version": "", "via": "tunnel"},
+    ]
+
+
+def test_results_of_edges() -> None:
+    checked = {"results": [{"item": {"name": "edge-1", "url": "x"}, "checks": [1]}, {"item": {"name": "edge-1"}, "checks": [2]}]}
+    assert verify_gateways({"edge-1": "https://api"}, checked, group="edge") == [
+        {"name": "edge-1", "group": "edge", "url": "https://api", "documents": [{"checks": [1]}, {"checks": [2]}]}
+    ]
+
+
+def test_what_to_ask_of_edges() -> None:
+    hostvars: dict[str, dict[str, object]] = {
+        "edge-1": {"reverse_proxy_vip": "192.0.2.10/24"},
+        "edge-2": {
+            "reverse_proxy_vip": "192.0.2.10/24",
+            "reverse_proxy_http_port": 8000,
+            "reverse_proxy_hsts_max_age": 0,
+            "reverse_proxy_admin_networks": ["10.0.0.0/8"],
+            "reverse_proxy_public_paths": ["/ui", "/mcp"],
+            "llm_verify_edge_address": "203.0.113.5:8443",
+        },
+        "edge-3": {"llm_verify_edge_address": ""},
+    }
+    addresses = {name: f"{name}.internal" for name in hostvars}
+    urls = {"edge-1": "https://api.example.com", "edge-2": "https://api.example.com:8443"}
+    found = verify_edges(urls, hostvars, addresses, {"edge-2": "https://chat.example.com:8443", "edge-3": "https://chat.example.com"})
+    assert [(edge["name"], edge["connect_to"], edge["shared"], edge["hsts"]) for edge in found] == [
+        ("edge-1", "edge-1.internal", False, True),
+        ("edge-2", "203.0.113.5:8443", False, False),
+        ("edge-3", "", False, True),
+        ("edge-1", "192.0.2.10", True, True),
+    ]
+    assert found[0]["sites"] == [
+        {
+            "url": "https://api.example.com",
+            "kind": "api",
+            "http_port": 80,
+            "refused_paths": ["/ui/", "/key/list", "/model/info", "/health"],
+            "admitted_networks": [],
+        }
+    ]
+    assert found[1]["sites"] == [
+        {
+            "url": "https://api.example.com:8443",
+            "kind": "api",
+            "http_port": 8000,
+            "refused_paths": ["/key/list", "/model/info", "/health"],
+            "admitted_networks": ["10.0.0.0/8"],
+        },
+        {"url": "https://chat.example.com:8443", "kind": "webui", "http_port": 8000},
+    ]
+    assert (found[2]["url"], [site["kind"] for site in found[2]["sites"]]) == ("", ["webui"])
+    assert verify_edges({}, {}, {}) == []
+
+
 def test_names() -> None:
-    assert set(FilterModule().filters()) == {"verify_gateways", "verify_page_requests", "verify_pages", "verify_topology"}
+    assert set(FilterModule().filters()) == {"verify_edges", "verify_gateways", "verify_page_requests", "verify_pages", "verify_topology"}
 
 
 def test_further_documents_go_to_the_first_gateway() -> None:

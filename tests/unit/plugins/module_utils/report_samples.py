@@ -21,6 +21,22 @@ TOPOLOGY = [
 ]
 
 
+# An edge before two gateways, and two hosts of four servers each, one of them behind a tunnel.
+EDGE_TOPOLOGY = [
+    {"name": "webui", "group": "webui", "url": "http://192.0.2.4:8080", "version": "0.12.4"},
+    {"name": "edge-1", "group": "edge", "url": "https://api.example.com", "version": ""},
+    {"name": "edge-2", "group": "edge", "url": "https://api.example.com", "version": ""},
+    {"name": "gw1", "group": "litellm", "url": "http://192.0.2.1:4000", "version": "1.106.2"},
+    {"name": "gw2", "group": "litellm", "url": "http://192.0.2.5:4000", "version": "1.106.2"},
+    {"name": "llm01", "group": "llm", "url": "http://192.0.2.2:11434", "version": "0.32.15"},
+    *(
+        {"name": f"gpu-{host}:{port}", "group": "server", "url": f"http://{address}:{port}", "version": "", "via": via}
+        for host, address, via in ((1, "192.0.2.11", "lan"), (2, "127.0.0.1", "tunnel"))
+        for port in (8080, 8081, 8090, 8091)
+    ),
+]
+
+
 def check(name: str, status: str = "passed", layer: str | None = None, message: str = "fine", **more: t.Any) -> Data:
     return {"name": name, "group": "chat", "status": status, "layer": layer, "message": message, "seconds": 0.25, "details": {}, **more}
 
@@ -51,6 +67,44 @@ def document(checks: list[Data] | None = None, loads: list[Data] | None = None, 
         "load": [] if loads is None else loads,
         **more,
     }
+
+
+def edge(*documents: Data, name: str = "edge-1") -> Data:
+    return {"name": name, "group": "edge", "url": "https://api.example.com", "documents": list(documents)}
+
+
+def edge_document(days_left: float = 89.6, status: str = "passed") -> Data:
+    """What edge_check finds."""
+    ends = {"days_left": days_left, "not_after": "Feb 21 12:00:00 2027 GMT", "issuer": "Let's Encrypt"}
+    found = [
+        check("api.example.com: name resolves", message="192.0.2.10", group="edge"),
+        check(
+            "api.example.com: certificate is trusted and good for a while",
+            status,
+            None if status == "passed" else "tls",
+            f"{days_left:.0f} days left, TLSv1.3, issued by Let's Encrypt",
+            group="edge",
+            details=ends,
+        ),
+        check("api.example.com: old versions of TLS are refused", message="TLS 1.0 and TLS 1.1 refused", group="edge"),
+    ]
+    return document(found, client="edge_check at 192.0.2.10", url="https://api.example.com", server_version=None)
+
+
+def servers_document(down: str = "") -> Data:
+    """What endpoint_check finds of the servers of EDGE_TOPOLOGY; one may be down."""
+    found = [
+        check(
+            f"{name} is well",
+            "failed" if name == down else "passed",
+            "refused" if name == down else None,
+            f"{place['url']}/health: cannot connect: Connection refused" if name == down else "HTTP 200, ok",
+            group="servers",
+            details={"endpoint": name, "url": place["url"], "via": place["via"]},
+        )
+        for name, place in ((place["name"], place) for place in EDGE_TOPOLOGY if place["group"] == "server")
+    ]
+    return document(found, client="endpoint_check", url="", server_version=None)
 
 
 def gateway(*documents: Data, name: str = "gw1") -> Data:

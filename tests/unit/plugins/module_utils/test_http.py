@@ -172,6 +172,60 @@ def test_proxy(serve: t.Callable[..., Server], monkeypatch: pytest.MonkeyPatch) 
     assert proxy.requests[0].startswith(f"GET {server.url}/ HTTP/1.1")
 
 
+# Elsewhere than the name says
+
+
+def test_connect_to(serve: t.Callable[..., Server], closed_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = serve(answer("{}"))
+    client = ApiClient("http://api.llm.invalid:4000", connect_to=f"127.0.0.1:{server.port}")
+    assert client.request("GET", "/x").status == 200
+    assert "Host: api.llm.invalid:4000" in server.requests[0]
+    # A proxy would look the name up.
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{closed_port}")
+    assert ApiClient("http://api.llm.invalid:4000", connect_to=f"127.0.0.1:{server.port}").request("GET", "/x").status == 200
+    assert error_of(lambda: ApiClient("http://x", connect_to=f"127.0.0.1:{closed_port}").call("GET", "/")).layer == http.REFUSED
+
+
+def test_connect_to_with_the_port_of_the_url(serve: t.Callable[..., Server]) -> None:
+    server = serve(answer("{}"))
+    assert ApiClient(f"http://api.llm.invalid:{server.port}", connect_to="127.0.0.1").request("GET", "/").status == 200
+
+
+def test_connect_to_with_tls(serve: t.Callable[..., Server], tmp_path: Path) -> None:
+    certificate = self_signed(tmp_path, "api.llm.invalid")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    asked: list[str] = []
+    context.sni_callback = lambda _socket, name, _context: asked.append(name)
+    server = serve(answer("{}"), context)
+    address = f"127.0.0.1:{server.port}"
+    assert ApiClient("https://api.llm.invalid", ca_path=certificate, connect_to=address).request("GET", "/").status == 200
+    assert asked == ["api.llm.invalid"]
+    assert "Host: api.llm.invalid\r\n" in server.requests[0]
+    error = error_of(lambda: ApiClient("https://other.llm.invalid", ca_path=certificate, connect_to=address).call("GET", "/"))
+    assert error.layer == http.TLS
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("192.0.2.1", ("192.0.2.1", 443)),
+        ("192.0.2.1:8443", ("192.0.2.1", 8443)),
+        ("edge-1", ("edge-1", 443)),
+        ("2001:db8::1", ("2001:db8::1", 443)),
+        ("[2001:db8::1]", ("2001:db8::1", 443)),
+        ("[2001:db8::1]:8443", ("2001:db8::1", 8443)),
+    ],
+)
+def test_split_address(text: str, address: tuple[str, int]) -> None:
+    assert http.split_address(text, 443) == address
+
+
+@pytest.mark.parametrize("text", ["", ":443", "http://x", "x:port", "x:99999", "x/y", "me@x", "[::1"])
+def test_addresses_that_are_none(text: str) -> None:
+    assert "is not an address such as" in error_of(lambda: http.split_address(text, 443)).message
+
+
 # No answer
 
 
@@ -340,6 +394,15 @@ def test_error_text(body: str, text: str) -> None:
 
 def test_classify_status_needs_no_server() -> None:
     assert classify_status(404, '{"error": "Model gone"}', "u").layer == http.MODEL
+
+
+@pytest.mark.parametrize("status", ["301 Moved Permanently", "302 Found", "307 Temporary Redirect"])
+def test_a_redirect_is_not_followed(serve: t.Callable[..., Server], status: str) -> None:
+    server = serve(answer("", status, headers="Location: https://elsewhere.invalid/x\r\n"))
+    error = error_of(lambda: ApiClient(server.url, token="sk-1").call("GET", "/x"))
+    assert isinstance(error, http.RedirectError)
+    assert (error.layer, error.status, error.location) == (http.PROTOCOL, int(status[:3]), "https://elsewhere.invalid/x")
+    assert len(server.requests) == 1
 
 
 # Streams

@@ -12,12 +12,22 @@ from xml.etree import ElementTree
 
 import pytest
 
-from ansible_collections.selfhosted.llm.plugins.module_utils import report_data, report_svg, report_words
+from ansible_collections.selfhosted.llm.plugins.module_utils import report_data, report_svg, report_topology, report_words
 from ansible_collections.selfhosted.llm.plugins.module_utils.report_data import build_report, normalise_document, redact
 from ansible_collections.selfhosted.llm.plugins.module_utils.report_html import page
 from ansible_collections.selfhosted.llm.plugins.module_utils.report_junit import junit
 from ansible_collections.selfhosted.llm.plugins.module_utils.report_text import table
-from ansible_collections.selfhosted.llm.tests.unit.plugins.module_utils.report_samples import TOPOLOGY, check, document, gateway, load
+from ansible_collections.selfhosted.llm.tests.unit.plugins.module_utils.report_samples import (
+    EDGE_TOPOLOGY,
+    TOPOLOGY,
+    check,
+    document,
+    edge,
+    edge_document,
+    gateway,
+    load,
+    servers_document,
+)
 
 KEY = "sk-0123456789abcdef0123456789abcdef"
 parse = ElementTree.fromstring  # what is parsed here was written by the code under test
@@ -90,7 +100,7 @@ def test_no_gateway_and_no_document_prove_nothing() -> None:
         ({"stdout": "[]", "rc": 0}, "gave no results"),
         ({"stdout": '{"checks": []}', "rc": 0}, "gave no results"),
         ({"failed": True, "msg": "Unable to import"}, "Unable to import"),
-        ({"unreachable": True, "msg": "ssh"}, "ssh"),
+        ({"unreachable": True, "msg": "ssh"}, "the host cannot be reached: ssh"),
     ],
 )
 def test_a_client_without_results_has_failed(raw: t.Any, words: str) -> None:
@@ -156,7 +166,7 @@ def test_topology_knows_hosts_that_only_answers_tell_of() -> None:
 
 
 def test_topology_picture() -> None:
-    svg = parse(report_svg.topology_svg(report(gateway(document(loads=[load()])))))
+    svg = parse(report_topology.topology_svg(report(gateway(document(loads=[load()])))))
     text = " ".join("".join(part.itertext()) for part in svg.iter("text"))
     assert "Open WebUI 0.12.4" in text
     assert "Ollama 0.32.15 · 31 answers" in text
@@ -166,12 +176,123 @@ def test_topology_picture() -> None:
     assert len(used) == 3
 
 
+def deployment(*more: t.Any, down: str = "") -> t.Any:
+    """An edge, its gateways, and servers of which some answered."""
+    sfw = document([check("chat", details={"backend": "sfw@gpu-1:8080"}), check("chat", details={"backend": "phi3@llm01"})])
+    found = [gateway(sfw, servers_document(down)), gateway(sfw, servers_document(), name="gw2"), *more]
+    return build_report("HeartCode", "2026-11-24 07:00:00+00:00", "localhost", found, EDGE_TOPOLOGY)
+
+
+def words_of(svg: t.Any) -> list[str]:
+    return ["".join(part.itertext()) for part in svg.iter("text")]
+
+
+def calls_of(svg: t.Any) -> dict[str, str]:
+    return {"".join(path.itertext()): path.get("class").split()[-1] for path in svg.iter("path")}
+
+
+def test_topology_with_an_edge() -> None:
+    svg = parse(report_topology.topology_svg(deployment(edge(edge_document()), edge(edge_document(3, "failed"), name="edge-2"))))
+    words = words_of(svg)
+    assert [word for word in words if word in ("Clients", "Edge", "Gateways", "Backends")] == ["Clients", "Edge", "Gateways", "Backends"]
+    assert "nginx · passed" in words
+    assert "nginx · failed" in words
+    calls = calls_of(svg)
+    assert (calls["localhost to edge-1"], calls["localhost to edge-2"], calls["localhost to gw1"]) == ("used", "bad", "used")
+    # Which gateway answered through an edge is not told, so it is not claimed.
+    assert (calls["edge-1 to gw1"], calls["webui to gw1"]) == ("idle", "idle")
+    assert calls["gpu-1:8080 through gw2: 1 answer"] == "used"
+    assert svg.get("viewBox") == "0 0 1120 " + svg.get("viewBox", "").split()[3]
+
+
+def test_topology_with_an_edge_before_one_gateway() -> None:
+    found = build_report("x", "now", "here", [gateway(document()), edge(edge_document())], EDGE_TOPOLOGY[1:2])
+    assert calls_of(parse(report_topology.topology_svg(found)))["edge-1 to gw1"] == "used"
+    assert found["nodes"][0] == {"name": "edge-1", "group": "edge", "url": "https://api.example.com", "version": "", "ok": True}
+
+
+def test_one_machine_that_is_edge_and_gateway() -> None:
+    topology = [{"name": "gw1", "group": group, "url": f"https://{group}", "version": None} for group in ("edge", "litellm")]
+    found = build_report("x", "now", "here", [gateway(document()), edge(edge_document(3, "failed"), name="gw1")], topology)
+    assert [(node["group"], node["name"], node["ok"]) for node in found["nodes"][:2]] == [("edge", "gw1", False), ("litellm", "gw1", True)]
+    assert report_data.failed_checks(found)[0]["gateway"] == "gw1 (edge)"
+    assert "gw1 (edge)  https://api.example.com" in "\n".join(table(found))
+    assert [suite.get("name") for suite in parse(junit(found).encode()).findall("testsuite")] == [
+        "gw1: openai_api_check",
+        "gw1 (edge): edge_check at 192.0.2.10",
+    ]
+    parse(report_topology.topology_svg(found))
+
+
+def test_an_edge_that_nobody_named_is_shown_all_the_same() -> None:
+    found = build_report("x", "now", "here", [gateway(document()), edge(edge_document(), name="edge-9")], [])
+    assert [(node["group"], node["name"]) for node in found["nodes"]] == [("litellm", "gw1"), ("edge", "edge-9"), ("server", "llm01")]
+
+
+def test_servers_say_how_they_are() -> None:
+    found = deployment(down="gpu-2:8091")
+    nodes = {node["name"]: node for node in found["nodes"]}
+    # One gateway that does not reach it is enough.
+    assert (nodes["gpu-2:8091"]["well"], nodes["gpu-2:8090"]["well"]) == (False, True)
+    assert "well" not in nodes["llm01"]
+    svg = parse(report_topology.topology_svg(found))
+    words = words_of(svg)
+    assert "2 answers" in words
+    assert "well, no answer" in words
+    assert "by tunnel · not well" in words
+    # So many are drawn low, and the address is in the tip.
+    assert "http://127.0.0.1:8091" not in words
+    assert "gpu-2:8091 http://127.0.0.1:8091 by tunnel · not well" in ["".join(title.itertext()) for title in svg.iter("title")]
+    assert report_topology._backend_state({**nodes["gpu-1:8080"], "well": False}) == ("2 answers · not well", "bad")
+    del nodes["gpu-2:8090"]["well"]
+    assert report_topology._backend_state(nodes["gpu-2:8090"]) == ("by tunnel · no answer", "bad")
+
+
+@pytest.mark.parametrize("number", [1, 3, 8, 9, 40])
+@pytest.mark.parametrize("edges", [0, 1, 5])
+def test_topology_stays_in_its_frame(number: int, edges: int) -> None:
+    topology: list[t.Any] = [{"name": f"gpu:{port}", "group": "server", "url": "http://x", "version": ""} for port in range(number)]
+    topology += [{"name": f"edge-{index}", "group": "edge", "url": "https://x", "version": ""} for index in range(edges)]
+    svg = parse(report_topology.topology_svg(build_report("x", "now", "here", [gateway(document())], topology)))
+    width, height = (float(part) for part in svg.get("viewBox", "").split()[2:])
+    for box in svg.iter("rect"):
+        assert 0 <= float(box.get("x", 0)) <= width - float(box.get("width", 0))
+        assert 0 <= float(box.get("y", 0)) <= height - float(box.get("height", 0))
+    for path in svg.iter("path"):
+        points = re.findall(r"(-?[\d.]+) (-?[\d.]+)", path.get("d", ""))
+        assert all(0 <= float(x) <= width and 0 <= float(y) <= height for x, y in points)
+
+
+def test_the_certificate_that_ends_first_is_on_the_page() -> None:
+    found = deployment(edge(edge_document(89.6)), edge(edge_document(12.9), name="edge-2"))
+    assert report_words.certificate_days(found) == 12.9
+    text = page(found)
+    _Page(text)
+    assert "<dt>Certificate good for</dt><dd><b>12 days</b>" in text
+    assert "through 2 gateways" in text
+    assert "Certificate" not in page(deployment())
+
+
 def test_topology_grows_with_the_hosts() -> None:
     shares = {f"m@host-{number:02}.example.com": 2 for number in range(30)}
-    svg = parse(report_svg.topology_svg(report(gateway(document(loads=[load(shares=shares)])))))
+    svg = parse(report_topology.topology_svg(report(gateway(document(loads=[load(shares=shares)])))))
     height = float(svg.get("viewBox", "").split()[3])
     bottoms = [float(box.get("y", 0)) + float(box.get("height", 0)) for box in svg.iter("rect")]
     assert max(bottoms) <= height
+
+
+def test_a_second_load_is_told() -> None:
+    numbers = {**load(), "first_load": ["phi3@llm02 answered 0 of 20 requests"], "unsent": 7}
+    words = " ".join(report_words.load_sentences(numbers)).replace(report_words.NBSP, " ")
+    assert "7 more were not sent, as the time for it was over." in words
+    assert "This is a second load, twice as big. Under the first, phi3@llm02 answered 0 of 20 requests." in words
+
+
+def test_backends_with_an_internal_name_of_the_model() -> None:
+    numbers = load("public", {"internal@gpu-1:8080": 3, "internal@gpu-2:8080": 3})
+    assert [report_words.backend_text(numbers, entry["backend"]) for entry in numbers["backends"]] == ["gpu-1:8080", "gpu-2:8080"]
+    strange = load("public", {"internal@a": 3, "other@a": 3}, ["internal@a"])
+    assert [report_words.backend_text(strange, entry["backend"]) for entry in strange["backends"]] == ["a", "other@a"]
 
 
 def test_share_bars_are_as_long_as_the_shares() -> None:

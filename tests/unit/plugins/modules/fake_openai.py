@@ -25,13 +25,14 @@ KEY = "sk-the-right-key-0123456789"
 REFUSALS = {"unknown": 401, "blocked": 401, "expired": 401, "model": 403, "rate": 429, "budget": 422}
 
 
-def self_signed(tmp_path: t.Any) -> str:
-    """A self-signed certificate of localhost, with its key, in one file."""
+def self_signed(tmp_path: t.Any, host: str = "localhost", days: float = 1) -> str:
+    """A self-signed certificate of a host and of 127.0.0.1, with its key, in one file."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, host)])
     now = datetime.datetime.now(datetime.UTC)
-    names = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, now - datetime.timedelta(hours=1), now + datetime.timedelta(hours=1))
+    names = x509.SubjectAlternativeName([x509.DNSName(host), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    begun, ends = now - datetime.timedelta(hours=1), now + datetime.timedelta(days=days)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, begun, ends)
     cert = (
         builder.add_extension(names, False).add_extension(x509.BasicConstraints(ca=True, path_length=None), True).sign(key, hashes.SHA256())
     )
@@ -53,6 +54,7 @@ class FakeOpenAI:
         self.names_backend = True
         self.without_database = False
         self.refusal_status = 401
+        self.refusal_code = ""  # of the error, instead of the status
         self.takes_unknown_models = False
         self.unknown_status = 404
         self.chat_status = 200
@@ -68,6 +70,7 @@ class FakeOpenAI:
         self.keys: dict[str, dict[str, t.Any]] | None = None  # virtual keys; None for a gateway without a database
         self.faults: set[str] = set()  # reasons of REFUSALS that do not hold, and paths of the management API that fail
         self.records_spend = True
+        self.hosts: list[str] = []  # the names that it was called by
         self.requests: list[tuple[str, str, str | None, t.Any]] = []
         self.calls = 0  # to models that exist
         self.open_now = 0
@@ -116,7 +119,7 @@ class FakeOpenAI:
         checks = {
             "blocked": row.get("blocked"),
             "expired": time.time() > row["until"],
-            "model": row.get("models") and model not in row["models"],
+            "model": model and row.get("models") and model not in row["models"],
             "budget": row.get("max_budget") is not None and row.get("spend", 0) >= row["max_budget"],
             "rate": row.get("rpm_limit") is not None and row["used"].get("all", 0) >= row["rpm_limit"],
         }
@@ -184,8 +187,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
-    def _error(self, status: int, message: str) -> None:
-        self._send(status, {"error": {"message": message, "code": str(status)}})
+    def _error(self, status: int, message: str, code: str = "") -> None:
+        self._send(status, {"error": {"message": message, "code": code or str(status)}})
 
     def _let_in(self, model: str = "") -> bool:
         fake = self.server_fake
@@ -194,7 +197,7 @@ class _Handler(BaseHTTPRequestHandler):
             key = sent[len("Bearer ") :]
             problem = fake.problem_with(key, model)
             if problem:
-                self._error(REFUSALS[problem], f"{problem} exceeded: {key}")
+                self._error(REFUSALS[problem], f"{problem} exceeded: {key}", fake.refusal_code)
                 return False
             fake.keys[key]["used"]["all"] = fake.keys[key]["used"].get("all", 0) + 1
             fake.keys[key]["recorded"] += fake.records_spend
@@ -209,6 +212,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         fake = self.server_fake
+        fake.hosts.append(self.headers["Host"])
         fake.requests.append(("GET", self.path, self.headers.get("Authorization"), None))
         time.sleep(fake.delay)
         if self.path == "/moved/v1/models":
@@ -221,12 +225,15 @@ class _Handler(BaseHTTPRequestHandler):
         elif not self.path.startswith("/v1/"):
             self._send(*fake.manage("GET", self.path, None))
         else:
-            body = fake.list_body or json.dumps({"data": [{"id": name} for name in fake.models]}).encode()
+            row = (fake.keys or {}).get(str(self.headers.get("Authorization"))[len("Bearer ") :], {})
+            names = row.get("models") or fake.models
+            body = fake.list_body or json.dumps({"data": [{"id": name} for name in names]}).encode()
             self._send(200, body, {"x-litellm-version": "1.2.3"})
 
     def do_POST(self) -> None:
         fake = self.server_fake
         payload = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        fake.hosts.append(self.headers["Host"])
         fake.requests.append(("POST", self.path, self.headers.get("Authorization"), payload))
         if not self._let_in(payload.get("model", "")):
             return

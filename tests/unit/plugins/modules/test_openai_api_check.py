@@ -164,6 +164,20 @@ def test_tls(run: t.Any, certificate: str) -> None:
         api.stop()
 
 
+def test_a_name_that_dns_does_not_know_yet(run: t.Any, tmp_path: t.Any) -> None:
+    api = FakeOpenAI()
+    certificate = self_signed(tmp_path, "api.llm.invalid")
+    api.start(certificate)
+    try:
+        options = {"url": "https://api.llm.invalid", "connect_to": f"127.0.0.1:{api.port}", "ca_path": certificate}
+        assert run(api, **options)["ok"]
+        assert set(api.hosts) == {"api.llm.invalid"}
+        # The certificate is that of the name, not of the address.
+        assert failed(run(api, **{**options, "url": "https://other.llm.invalid"}))[0][1] == "tls"
+    finally:
+        api.stop()
+
+
 def test_plain_http_spoken_to_tls(run: t.Any, api: FakeOpenAI) -> None:
     assert failed(run(api, url=api.url.replace("http:", "https:")))[0][1] == "tls"
 
@@ -316,7 +330,52 @@ def test_a_backend_that_gets_nothing(run: t.Any, api: FakeOpenAI) -> None:
     api.serve("phi3", ["phi3@a"])
     result = run(api, checks=["load"])
     assert failed(result) == [("every backend of phi3 takes part", "backend")]
-    assert "phi3@b answered 0 of 12 requests" in result["msg"]
+    # Judged once more under twice the load, and no more.
+    assert "phi3@b answered 0 of 24 requests" in result["msg"]
+    assert "after a second load, twice as big as the first" in result["msg"]
+    assert (result["load"][0]["requests"], result["load"][0]["concurrency"]) == (24, 8)
+    assert result["load"][0]["first_load"] == ["phi3@b answered 0 of 12 requests (0 %, at least 12.5 % wanted)"]
+    assert len([request for request in api.requests if request[0] == "POST"]) == 4 + 12 + 8 + 24
+
+
+def test_a_backend_that_only_a_bigger_load_reaches(run: t.Any, api: FakeOpenAI) -> None:
+    api.serve("phi3", ["phi3@a"] * (4 + 12) + ["phi3@a", "phi3@b"] * ((8 + 24) // 2))
+    result = run(api, checks=["load"])
+    assert failed(result) == []
+    (share,) = [check for check in only(result, "load") if "takes part" in check["name"]]
+    assert share["message"] == "under twice the load, as 12 requests did not reach every backend: phi3@a 50 %, phi3@b 50 %"
+    assert result["load"][0]["requests"] == 24
+
+
+def test_one_load_is_enough_where_every_backend_answers(run: t.Any, api: FakeOpenAI) -> None:
+    result = run(api, checks=["load"], load={})
+    assert failed(result) == []
+    assert "first_load" not in result["load"][0]
+    assert len(api.requests) == 1 + 8 + 40
+
+
+@pytest.mark.parametrize(("share", "status"), [(0.25, "skipped"), (0.34, "failed"), (0.0, "passed")])
+def test_too_few_answers_to_judge_by(run: t.Any, api: FakeOpenAI, share: float, status: str) -> None:
+    """Of 6 answers each of 2 backends would have 3: nobody can tell a quarter of that from nothing."""
+    api.serve("phi3", ["phi3@a"])
+    result = run(api, checks=["load"], load={"requests": 6, "concurrency": 4}, min_share=share)
+    assert only(result, "load")[1]["status"] == status
+
+
+def test_the_second_load_is_too_much(run: t.Any, api: FakeOpenAI) -> None:
+    api.serve("phi3", ["phi3@a"])
+    api.fails_after = 4 + 12
+    result = run(api, checks=["load"])
+    assert failed(result) == [("every backend of phi3 takes part", "backend")]
+    assert "8 of 8 second warm-up requests failed" in result["msg"]
+
+
+def test_a_load_that_takes_too_long_is_cut_short(run: t.Any, api: FakeOpenAI) -> None:
+    api.delay = 0.1
+    result = run(api, checks=["load"], load={"requests": 2000, "concurrency": 4, "seconds": 0.35})
+    assert failed(result) == []
+    assert 8 <= result["load"][0]["answered"] <= 20
+    assert "more not sent after 0.35 s" in only(result, "load")[0]["message"]
 
 
 def test_skew_is_held_against_min_share(run: t.Any, api: FakeOpenAI) -> None:
@@ -324,7 +383,7 @@ def test_skew_is_held_against_min_share(run: t.Any, api: FakeOpenAI) -> None:
     options = {"checks": ["load"], "load": {"requests": 36, "concurrency": 6}}
     assert run(api, min_share=0.25, **options)["ok"]
     result = run(api, min_share=0.4, **options)
-    assert "phi3@b answered 6 of 36 requests (16.7 %, at least 20 % wanted)" in result["msg"]
+    assert "phi3@b answered 12 of 72 requests (16.7 %, at least 20 % wanted)" in result["msg"]
 
 
 def test_a_backend_that_is_not_declared(run: t.Any, api: FakeOpenAI) -> None:
@@ -396,6 +455,9 @@ def test_other_modes_are_only_looked_for(run: t.Any, api: FakeOpenAI) -> None:
         ({"models": [{"name": "a", "mode": "rerank"}], "load": {"models": ["a"]}}, "neither chat nor embedding"),
         ({"load": {"requests": -1}}, "load.requests"),
         ({"load": {"concurrency": 0}}, "load.concurrency"),
+        ({"load": {"processes": 0}}, "load.processes"),
+        ({"load": {"seconds": 0}}, "load.seconds"),
+        ({"connect_to": "http://192.0.2.1"}, "connect_to: 'http://192.0.2.1' is not an address"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"timeout": 0}, "timeout"),
         ({"min_share": 2}, "min_share"),

@@ -14,6 +14,7 @@ import pytest
 from ansible.module_utils.testing import patch_module_args
 
 from ansible_collections.selfhosted.llm.plugins.module_utils import openai_keys
+from ansible_collections.selfhosted.llm.plugins.module_utils.openai_auth import error_code
 from ansible_collections.selfhosted.llm.plugins.modules import openai_api_check
 from ansible_collections.selfhosted.llm.tests.unit.plugins.modules.fake_openai import KEY, FakeOpenAI
 
@@ -250,6 +251,85 @@ def test_refused_keys(run: t.Any, api: FakeOpenAI) -> None:
     result = run(api, checks=["auth"], database=None, refused_keys=["sk-the-old-key"])
     assert list(failed(result)) == ["old key is refused"]
     assert "sk-the-old-key" not in json.dumps(result["checks"])
+
+
+def declare(api: FakeOpenAI, key: str, **more: t.Any) -> None:
+    assert api.keys is not None
+    api.keys[key] = {"key_alias": key, "until": time.time() + 60, "used": {}, "recorded": 0, **more}
+
+
+def auth(run: t.Any, api: FakeOpenAI, **options: t.Any) -> Results:
+    return t.cast(Results, run(api, checks=["auth"], database=None, **options))
+
+
+def test_keys_of_a_custom_authentication(run: t.Any, api: FakeOpenAI) -> None:
+    declare(api, "hc-sk-adult")
+    declare(api, "hc-sk-child", models=["phi3", "default"])
+    api.refusal_code = "invalid_api_key"
+    keys = [{"key": "hc-sk-adult"}, {"key": "hc-sk-child", "models": ["default", "phi3"]}]
+    result = auth(run, api, accepted_keys=keys, refused_keys=["hc-sk-expired"], refused_code="invalid_api_key")
+    assert failed(result) == {}
+    found = {check["name"]: (check["status"], check["message"]) for check in result["checks"][3:]}
+    assert found == {
+        "invalid test key is refused": ("passed", "refused with HTTP 401, code invalid_api_key"),
+        "test key 1 is accepted and sees its models": ("passed", "3 names, as declared"),
+        "test key 1 gets answers": ("passed", "phi3 answered"),
+        "test key 1 gets no other model": ("skipped", "it may use every model that can be called"),
+        "test key 2 is accepted and sees its models": ("passed", "2 names, as declared"),
+        "test key 2 gets answers": ("passed", "default answered"),
+        "test key 2 gets no other model": ("passed", "embed refused with HTTP 403"),
+    }
+    assert "hc-sk" not in json.dumps(result["checks"])
+
+
+@pytest.mark.parametrize(
+    ("row", "bad", "words"),
+    [
+        (None, "test key is accepted and sees its models", "answered 401: unknown exceeded"),
+        ({}, "test key is accepted and sees its models", "listed but not declared: embed"),
+        ({"models": ["phi3"]}, "test key is accepted and sees its models", "not listed: default"),
+        ({"models": ["phi3", "default"], "rpm_limit": 1}, "test key gets answers", "answered 429"),
+    ],
+)
+def test_a_key_that_gets_something_else(run: t.Any, api: FakeOpenAI, row: t.Any, bad: str, words: str) -> None:
+    if row is not None:
+        declare(api, "hc-sk-child", **row)
+    found = failed(auth(run, api, accepted_keys=[{"key": "hc-sk-child", "models": ["phi3", "default"]}]))
+    assert bad in found
+    assert words in found[bad]
+
+
+def test_a_key_that_gets_models_that_it_does_not_list(run: t.Any, api: FakeOpenAI) -> None:
+    declare(api, "hc-sk-child", models=["phi3", "default"])
+    api.faults.add("model")
+    found = failed(auth(run, api, accepted_keys=[{"key": "hc-sk-child", "models": ["phi3", "default"]}]))
+    assert found == {"test key gets no other model": "embed answered 200: it was let in"}
+
+
+def test_check_mode_makes_no_backend_work_with_keys(run: t.Any, api: FakeOpenAI) -> None:
+    declare(api, "hc-sk-child", models=["phi3", "default"])
+    result = auth(run, api, check_mode=True, accepted_keys=[{"key": "hc-sk-child", "models": ["phi3", "default"]}])
+    assert failed(result) == {}
+    assert [check["status"] for check in result["checks"][3:]] == ["passed", "skipped", "passed"]
+    assert api.calls == 0
+
+
+def test_a_refusal_with_another_code(run: t.Any, api: FakeOpenAI) -> None:
+    result = auth(run, api, refused_keys=["hc-sk-a", "hc-sk-b"], refused_code="invalid_api_key")
+    assert failed(result) == {
+        f"invalid test key {number} is refused": "GET /models was refused with the code 401 instead of invalid_api_key" for number in (1, 2)
+    }
+    api.refusal_code = "invalid_api_key"
+    declare(api, "hc-sk-a", models=["elsewhere"])
+    assert (
+        "answered 200: anyone gets in"
+        in failed(auth(run, api, refused_keys=["hc-sk-a"], refused_code="invalid_api_key"))["invalid test key is refused"]
+    )
+
+
+@pytest.mark.parametrize("body", ["", "[]", '{"error": "text"}', '{"detail": 1}', "<html>"])
+def test_no_code(body: str) -> None:
+    assert error_code(body) == ""
 
 
 def test_the_hash_is_litellms() -> None:

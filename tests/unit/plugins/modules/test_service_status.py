@@ -31,7 +31,12 @@ def units(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     answers = {"litellm.service": UP}
 
     def run_command(_self: t.Any, command: list[str], **_options: t.Any) -> tuple[int, str, str]:
-        assert command[:2] == ["systemctl", "show"], "it reads only"
+        assert command[0] == "systemctl", "it reads only"
+        if command[1] == "list-unit-files":
+            return 0, answers.get(f"files {command[-1]}", ""), ""
+        if command[1] == "list-units":
+            return 0, answers.get(f"units {command[-1]}", ""), ""
+        assert command[1] == "show", "it reads only"
         return 0, answers.get(command[-1], MISSING), ""
 
     monkeypatch.setattr(service_status.AnsibleModule, "run_command", run_command)
@@ -98,6 +103,35 @@ def test_one_that_speaks_no_http(look: Look, server: ScriptedHttp, units: dict[s
 def test_a_stopped_one_that_speaks_no_http(look: Look, server: ScriptedHttp, units: dict[str, str]) -> None:
     units["redis-server.service"] = UP.replace("ActiveState=active", "ActiveState=failed")
     assert look(name="redis-server", url="", health="", port=1)["health"] == "the unit is failed"
+
+
+def test_one_that_has_no_port(look: Look, server: ScriptedHttp, units: dict[str, str]) -> None:
+    units["keepalived.service"] = UP
+    assert look(name="keepalived", url="", health="")["health"] == "ok"
+    units["keepalived.service"] = UP.replace("ActiveState=active", "ActiveState=activating")
+    found = look(name="keepalived", url="", health="")
+    assert (found["healthy"], found["health"]) == (False, "the unit is activating")
+
+
+def test_a_pattern(units: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    units["files llm-tunnel-*.service"] = (
+        "llm-tunnel-gw-1.service enabled enabled\nllm-tunnel-gw-2.service enabled enabled\nllm-tunnel-check@.service static -\n"
+    )
+    units["units llm-tunnel-*.service"] = (
+        "llm-tunnel-check@gw-1.service loaded inactive dead Health check\n"
+        "llm-tunnel-check@gw-2.service loaded failed failed Health check\n"
+        "llm-tunnel-gw-1.service loaded active running Tunnel\n"
+    )
+    units["llm-tunnel-gw-1.service"] = UP
+    units["llm-tunnel-gw-2.service"] = UP.replace("ActiveState=active", "ActiveState=inactive")
+    units["llm-tunnel-check@gw-1.service"] = UP.replace("=enabled", "=static").replace("ActiveState=active", "ActiveState=inactive")
+    units["llm-tunnel-check@gw-2.service"] = UP.replace("=enabled", "=static").replace("ActiveState=active", "ActiveState=failed")
+    result = run_module(capsys, service_status.main, {"services": [{"name": "llm-tunnel-*"}, {"name": "llama-server-*"}]})
+    assert [(service["name"], service["healthy"], service["health"]) for service in result["services"]] == [
+        ("llm-tunnel-check@gw-2", False, "the unit is failed"),
+        ("llm-tunnel-gw-1", True, "ok"),
+        ("llm-tunnel-gw-2", False, "the unit is inactive"),
+    ]
 
 
 def test_a_stopped_one(look: Look, server: ScriptedHttp, units: dict[str, str]) -> None:

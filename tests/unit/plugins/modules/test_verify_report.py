@@ -13,7 +13,17 @@ import pytest
 from ansible.module_utils.testing import patch_module_args
 
 from ansible_collections.selfhosted.llm.plugins.modules import verify_report
-from ansible_collections.selfhosted.llm.tests.unit.plugins.module_utils.report_samples import TOPOLOGY, check, document, gateway, load
+from ansible_collections.selfhosted.llm.tests.unit.plugins.module_utils.report_samples import (
+    EDGE_TOPOLOGY,
+    TOPOLOGY,
+    check,
+    document,
+    edge,
+    edge_document,
+    gateway,
+    load,
+    servers_document,
+)
 
 
 @pytest.fixture(name="run")
@@ -54,6 +64,19 @@ def test_failed_checks_do_not_fail_the_module(run: t.Any) -> None:
     assert result["failed_checks"] == ["gw1: a [auth]: let in"]
     assert result["summary"] == "1 of 1 check failed"
     assert "FAIL" in "\n".join(result["table"])
+
+
+def test_an_edge_and_servers(run: t.Any, tmp_path: t.Any) -> None:
+    result = run(gateway(document(), servers_document("gpu-2:8091")), edge(edge_document()), topology=EDGE_TOPOLOGY)
+    assert not result["ok"]
+    assert result["failed_checks"] == [
+        "gw1: gpu-2:8091 is well [refused]: http://127.0.0.1:8091/health: cannot connect: Connection refused"
+    ]
+    report = json.loads((tmp_path / "reports" / "one" / "report.json").read_text())
+    assert [(entry["name"], entry["group"], entry["ok"]) for entry in report["gateways"]] == [
+        ("gw1", "litellm", False),
+        ("edge-1", "edge", True),
+    ]
 
 
 def test_check_mode_writes_nothing(run: t.Any, tmp_path: t.Any) -> None:

@@ -43,3 +43,23 @@ def test_status_table() -> None:
         "gpu-3  -        unreachable          -        -       -",
         "gpu-4  -        unreachable          -        -       -",
     ]
+
+
+def test_servers_in_the_status_table() -> None:
+    def asked(name: str, via: str, message: str) -> dict[str, t.Any]:
+        return {"name": f"{name} is well", "message": message, "details": {"endpoint": name, "via": via}}
+
+    checks = [asked("gpu-1:8080", "tunnel", "HTTP 200, ok, through a tunnel"), asked("gpu-2:8080", "lan", "no answer in time")]
+    hostvars: dict[str, t.Any] = {
+        "gw": {"_status": {"services": [service("litellm")]}, "_servers": {"checks": checks}},
+        "gw2": {"_status": {"services": []}, "_servers": {"skipped": True}},
+        "edge": {"_status": {"services": []}},
+    }
+    assert status_table(list(hostvars), hostvars, "_status", "_servers") == [
+        "HOST  SERVICE     UNIT       RELEASE  MODELS  HEALTH",
+        "----  ----------  ---------  -------  ------  ------------------------------",
+        "gw    litellm     active     1.0-abc  a, b    ok",
+        "gw    gpu-1:8080  by tunnel  -        -       HTTP 200, ok, through a tunnel",
+        "gw    gpu-2:8080  by lan     -        -       no answer in time",
+    ]
+    assert len(status_table(list(hostvars), hostvars, "_status")) == 3

@@ -1,0 +1,138 @@
+# Copyright (c) The selfhosted.llm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Checks under load: that the API carries it, and that every backend of a model takes part."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.selfhosted.llm.plugins.module_utils.checklist import CheckError, CheckList, SkippedError
+from ansible_collections.selfhosted.llm.plugins.module_utils.http import BACKEND, PROTOCOL
+from ansible_collections.selfhosted.llm.plugins.module_utils.openai_client import Answer
+from ansible_collections.selfhosted.llm.plugins.module_utils.openai_load import Load, LoadSize, analyse, run_load, skew, strangers
+from ansible_collections.selfhosted.llm.plugins.module_utils.openai_model import Model
+
+GROUP = "load"
+Details = t.Dict[str, t.Any]
+SHOWN_OF_LOAD = ("requests", "answered", "failed", "unsent", "errors", "seconds", "rate", "latency", "ttft", "warm_up_seconds")
+SHOWN_OF_BACKEND = ("backend", "requests", "share", "in_flight")
+
+
+class LoadPlan:
+    """How hard. None for `requests` or `concurrency`: as many as the backends of each model need to be judged."""
+
+    def __init__(
+        self,
+        requests: int | None = None,
+        concurrency: int | None = None,
+        processes: int = 1,
+        seconds: float = 120.0,
+        models: t.Sequence[str] = (),
+    ) -> None:
+        self.requests = requests
+        self.concurrency = concurrency
+        self.processes = processes
+        self.seconds = seconds
+        self.models = models
+
+    def size(self, backends: int) -> LoadSize:
+        return LoadSize.of(backends, self.requests, self.concurrency, self.processes)
+
+
+class LoadChecks:
+    """The load on one model. `ask` sends the request of that number."""
+
+    def __init__(self, checks: CheckList, model: Model, plan: LoadPlan, min_share: float, ask: t.Callable[[int], Answer]) -> None:
+        self.checks = checks
+        self.model = model
+        self.plan = plan
+        self.min_share = min_share
+        self.ask = ask
+        self.numbers: Details = {}
+
+    def run(self) -> Details:
+        """What was measured; empty where the load did not get through its warm-up."""
+        self.checks.run(f"load on {self.model.name}", GROUP, self._load)
+        self.checks.run(f"every backend of {self.model.name} takes part", GROUP, self._shares)
+        return self.numbers
+
+    def _measure(self, size: LoadSize, phase: str = "") -> None:
+        """Fills the numbers, or raises what the requests failed with."""
+        # A backend that must first load the model would count as slow, and get no share.
+        warm_up = run_load(self.ask, size.concurrency, size.concurrency)
+        _expect_answers(warm_up, phase + "warm-up ")
+        load = run_load(self.ask, size.requests, size.concurrency, self.plan.seconds)
+        self.numbers.clear()
+        self.numbers.update(analyse(load, self.model.backends), model=self.model.name, mode=self.model.mode)
+        self.numbers.update(
+            concurrency=size.concurrency,
+            min_share=self.min_share,
+            streamed=self.model.mode != "embedding",
+            warm_up_seconds=round(warm_up.seconds, 3),
+        )
+        _expect_answers(load, phase)
+
+    def _load(self, details: Details) -> str:
+        size = self.plan.size(len(self.model.backends))
+        details.update(model=self.model.name, concurrency=size.concurrency)
+        try:
+            self._measure(size)
+        finally:
+            details.update({key: self.numbers[key] for key in SHOWN_OF_LOAD if key in self.numbers})
+        numbers, latency = self.numbers, self.numbers["latency"]
+        unsent = f" ({numbers['unsent']} more not sent after {self.plan.seconds:g} s)" if numbers["unsent"] else ""
+        return (
+            f"{numbers['requests']} requests, {size.concurrency} at a time{unsent}: {numbers['rate']:.1f}/s, "
+            f"p50 {latency['p50']:.3f} s, p95 {latency['p95']:.3f} s, p99 {latency['p99']:.3f} s"
+        )
+
+    def _problems(self) -> list[str]:
+        """Who got too little. A CheckError where more load would not change the verdict."""
+        if self.numbers["unnamed"]:
+            message = f"{self.numbers['unnamed']} answers do not name their backend (header x-litellm-model-id): no proof"
+            raise CheckError(PROTOCOL, message)
+        unknown, backends = strangers(self.numbers), len(self.model.backends)
+        if unknown:
+            raise CheckError(BACKEND, "; ".join(unknown + skew(self.numbers, self.model.backends, self.min_share)))
+        if self.min_share and self.numbers["answered"] * self.min_share < backends:
+            raise SkippedError(
+                f"{self.numbers['answered']} answers are too few to judge {backends} backends by a share of {self.min_share:g}: "
+                "a fair one could have got none"
+            )
+        return skew(self.numbers, self.model.backends, self.min_share)
+
+    def _shares(self, details: Details) -> str:
+        model = self.model
+        if not self.numbers:
+            raise SkippedError(f"the load on {model.name} did not get through its warm-up")
+        if not model.backends:
+            raise SkippedError(f"no backends are declared for {model.name}")
+        details["model"] = model.name
+        again = ""
+        try:
+            problems = self._problems()
+            # Where requests failed, more of them would tell nothing.
+            if problems and not self.numbers["failed"]:
+                # Where answers come faster than the gateway asks, few are in flight, and least-busy rightly stays with those listed first.
+                again = f"under twice the load, as {self.numbers['requests']} requests did not reach every backend: "
+                self._measure(self.plan.size(len(model.backends)).doubled(), "second ")
+                self.numbers["first_load"] = details["first_load"] = problems
+                problems = self._problems()
+        finally:
+            details["backends"] = [{key: entry[key] for key in SHOWN_OF_BACKEND} for entry in self.numbers["backends"]]
+        if problems:
+            second = ". That was after a second load, twice as big as the first" if again else ""
+            raise CheckError(BACKEND, "; ".join(problems) + second)
+        return again + ", ".join(f"{entry['backend']} {entry['share'] * 100:.3g} %" for entry in self.numbers["backends"])
+
+
+def _expect_answers(load: Load, phase: str = "") -> None:
+    errors = [sample.error for sample in load.samples if sample.error]
+    if not errors:
+        return
+    layers = [error.layer for error in errors]
+    worst = max(layers, key=layers.count)
+    first = next(error for error in errors if error.layer == worst)
+    unsent = f", {load.unsent} more not sent" if load.unsent else ""
+    raise CheckError(worst, f"{len(errors)} of {len(load.samples)} {phase}requests failed{unsent}; the first: {first.message}")
