@@ -9,6 +9,8 @@ import typing as t
 
 from ansible.errors import AnsibleFilterError
 
+from ansible_collections.selfhosted.llm.plugins.plugin_utils.custom_auth import handler_settings
+from ansible_collections.selfhosted.llm.plugins.plugin_utils.custom_auth import problems as custom_auth_problems
 from ansible_collections.selfhosted.llm.plugins.plugin_utils.litellm_config import ConfigError, build_config, problems
 from ansible_collections.selfhosted.llm.plugins.plugin_utils.litellm_state import counted_alone, database_url, declared_limits
 from ansible_collections.selfhosted.llm.plugins.plugin_utils.litellm_state import problems as state_problems
@@ -26,6 +28,8 @@ class FilterModule:
     def filters(self) -> dict[str, t.Callable[..., t.Any]]:
         return {
             "counted_alone": counted_alone,
+            "custom_auth_problems": custom_auth_problems,
+            "custom_auth_settings": handler_settings,
             "database_url": database_url,
             "declared_limits": declared_limits,
             "litellm_config": litellm_config,

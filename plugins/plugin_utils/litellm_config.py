@@ -71,6 +71,13 @@ def _redis(settings: Mapping) -> dict[str, t.Any]:
     return found
 
 
+def _custom_auth(config: dict[str, dict[str, t.Any]], settings: Mapping) -> None:
+    """Without the two switches LiteLLM would let a key of custom authentication use every model, and every route of administration."""
+    if settings.get("custom_auth"):
+        config["general_settings"].update(custom_auth=settings["custom_auth"], custom_auth_run_common_checks=True)
+        config["litellm_settings"]["enable_post_custom_auth_checks"] = True
+
+
 def _put(config: dict[str, dict[str, t.Any]], settings: Mapping, places: t.Mapping[str, tuple[str, str]]) -> None:
     for name, (section, key) in places.items():
         value = settings.get(name)
@@ -115,6 +122,7 @@ def build_config(model_list: t.Sequence[Mapping], settings: Mapping, extra: Mapp
     if longest > 5:
         config["router_settings"]["max_fallbacks"] = longest
     _put(config, settings, _PLACES)
+    _custom_auth(config, settings)
     redis = _redis(settings)
     if redis:
         # Requests in flight, cooldowns, rate limits and spend are shared by it, whatever is cached and where.

@@ -123,6 +123,17 @@ def test_a_database() -> None:
     assert build_config(MODEL_LIST, settings) == build_config(MODEL_LIST, {})
 
 
+def test_custom_authentication_comes_with_the_checks_of_models_and_routes() -> None:
+    config = build_config(MODEL_LIST, {"custom_auth": "custom_auth.user_api_key_auth"})
+    assert config["general_settings"] == {
+        "master_key": "os.environ/LITELLM_MASTER_KEY",
+        "custom_auth": "custom_auth.user_api_key_auth",
+        "custom_auth_run_common_checks": True,
+    }
+    assert config["litellm_settings"]["enable_post_custom_auth_checks"] is True
+    assert build_config(MODEL_LIST, {"custom_auth": ""}) == build_config(MODEL_LIST, {})
+
+
 def test_extra_is_merged_over_the_rest() -> None:
     extra = {"general_settings": {"alerting": ["slack"]}, "router_settings": {"num_retries": 9}, "environment_variables": {"A": "1"}}
     config = build_config(MODEL_LIST, {"num_retries": 2, "timeout": 5}, extra)
