@@ -13,7 +13,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import random
+import secrets
 import socket
 import ssl
 import subprocess
@@ -27,7 +27,7 @@ API = "api.edge.test"
 BACKENDS = {"one": 4001, "two": 4002}
 PATIENCE = 60
 # An edge node that believes it counts each run of this as another client.
-FROM = f"198.51.{random.randrange(256)}.{random.randrange(1, 255)}"
+FROM = f"198.51.{secrets.randbelow(256)}.{secrets.randbelow(254) + 1}"
 
 Options = dict[str, Any]
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import http.client
-import ipaddress
 import json
 import re
 import socket
@@ -19,14 +18,6 @@ import typing as t
 TIMEOUT = 10
 HERE = "127.0.0.1"
 Question = t.Mapping[str, t.Any]
-
-
-def is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
 
 
 class Named(http.client.HTTPSConnection):
