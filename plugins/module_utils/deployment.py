@@ -51,7 +51,8 @@ class Spec(t.NamedTuple):
     unit: str
     current: str
     release: str
-    config: t.Mapping[str, files.Content]
+    # None: must not be there.
+    config: t.Mapping[str, files.Content | None]
     environment_file: str
     environment: t.Mapping[str, str]
     secrets: t.Mapping[str, str]
@@ -72,8 +73,8 @@ class Spec(t.NamedTuple):
     def state_dir(self) -> str:
         return os.path.join(STATE_ROOT, self.name)
 
-    def wanted(self) -> dict[str, files.Content]:
-        """Every file that goes live, by path."""
+    def wanted(self) -> dict[str, files.Content | None]:
+        """Every file that goes live, by path; None for one that goes."""
         return {
             self.unit_path: files.Content(self.unit.encode(), 0o644, 0, 0),
             self.environment_file: files.Content(format_environment({**self.environment, **self.secrets}).encode(), 0o600, 0, 0),
@@ -162,16 +163,16 @@ class Deployment:
         entries = []
         for path in self.changed_files():
             old, new = files.read(path), self.wanted[path]
-            if path == self.spec.environment_file:
+            if path == self.spec.environment_file and new:
                 entries.append(self._environment_diff(old, new))
                 continue
             entry = {
                 "before_header": path,
                 "after_header": path,
                 "before": old.data.decode("utf-8", "replace") if old else "",
-                "after": new.data.decode("utf-8", "replace"),
+                "after": new.data.decode("utf-8", "replace") if new else "",
             }
-            if old and old.data == new.data:
+            if old and new and old.data == new.data:
                 entry["before"], entry["after"] = (f"mode {c.mode:04o}, owner {c.uid}:{c.gid}\n" for c in (old, new))
             entries.append(entry)
         if self.release_changes():
@@ -298,9 +299,14 @@ class Deployment:
                 copy_database(database, os.path.join(spec.candidate_dir, os.path.basename(database)))
         give(spec.candidate_dir, owner.pw_uid, owner.pw_gid, 0o700)
         replacements = {spec.current: spec.release, spec.environment_file: os.path.join(stage, "environment")}
-        for position, (path, content) in enumerate(spec.config.items()):
-            replacements[path] = os.path.join(stage, f"{position}-{os.path.basename(path)}")
-            files.write(replacements[path], content)
+        folders: dict[str, str] = {}
+        for path, content in spec.config.items():
+            # Files that lie beside each other do so here too: the service may look for one beside the other.
+            folder = folders.setdefault(os.path.dirname(path), os.path.join(stage, str(len(folders))))
+            os.makedirs(folder, mode=0o711, exist_ok=True)
+            replacements[path] = os.path.join(folder, os.path.basename(path))
+            if content is not None:
+                files.write(replacements[path], content)
         values = {**spec.environment, **spec.secrets}
         for name, value in spec.candidate_environment.items():
             values[name] = value.replace("{port}", str(port)).replace("{dir}", spec.candidate_dir)
@@ -339,7 +345,10 @@ class Deployment:
                 self._copy_databases(copies)
                 self._record(before, copies)
             for path, content in self.wanted.items():
-                files.write(path, content)
+                if content is None:
+                    files.remove(path)
+                else:
+                    files.write(path, content)
             files.point_link(spec.current, spec.release)
             self.systemd.ctl("daemon-reload")
             self.systemd.ctl("enable", self.live_unit)

@@ -30,7 +30,9 @@ options:
     choices: [present, absent]
     default: present
   unit:
-    description: Text of the unit. It has to name O(current), O(environment_file) and the paths of O(files) literally.
+    description:
+      - Text of the unit. It has to name O(current), O(environment_file) and the paths of O(files) literally; not those of O(files) that the
+        service looks for beside another one.
     type: str
   release:
     description: Folder of the release that goes live. Must exist, except in check mode.
@@ -40,7 +42,9 @@ options:
     type: path
     required: true
   files:
-    description: Configuration files that go live together with the release. They must hold no secrets, their content is shown in diffs.
+    description:
+      - Configuration files that go live together with the release. They must hold no secrets, their content is shown in diffs.
+      - The candidate gets copies; those of one folder are in one folder, under their names.
     type: list
     elements: dict
     default: []
@@ -52,6 +56,11 @@ options:
       content:
         description: The whole text.
         type: str
+      state:
+        description: With V(absent) the file is removed, and comes back where the deploy is put back.
+        type: str
+        choices: [present, absent]
+        default: present
       owner:
         description: Name of the owning user.
         type: str
@@ -213,6 +222,7 @@ PROBE_OPTIONS = {
 FILE_OPTIONS = {
     "path": {"type": "path", "required": True},
     "content": {"type": "str"},
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
     "owner": {"type": "str", "default": "root"},
     "group": {"type": "str", "default": "root"},
     "mode": {"type": "str", "default": "0644"},
@@ -238,10 +248,13 @@ ARGUMENTS = {
 }
 
 
-def config_files(module: AnsibleModule) -> dict[str, files.Content]:
+def config_files(module: AnsibleModule) -> dict[str, files.Content | None]:
     """The files as they will be. In check mode an owner may not exist yet, and counts as another one."""
-    contents = {}
+    contents: dict[str, files.Content | None] = {}
     for item in module.params["files"]:
+        if item["state"] == "absent":
+            contents[item["path"]] = None
+            continue
         try:
             uid, gid = files.user_id(item["owner"]), files.group_id(item["group"])
         except KeyError as exc:

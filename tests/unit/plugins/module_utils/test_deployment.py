@@ -375,7 +375,7 @@ def test_the_stage_is_closed_to_others(machine: Machine, live: Spec, monkeypatch
 
     monkeypatch.setattr(machine, "probe", look)
     deploy(machine, make_spec(machine, live.release, secret=NEW_SECRET))
-    assert seen == {".": 0o711, "environment": 0o600, "0-config.yaml": 0o640, "work": 0o700}
+    assert seen == {".": 0o711, "environment": 0o600, "0": 0o711, "0/config.yaml": 0o640, "work": 0o700}
 
 
 BROKEN = {
@@ -451,6 +451,33 @@ def test_config_files_of_the_same_name_are_staged_apart(machine: Machine, live: 
     config = {first: files.Content(b"first", 0o644, 0, 0), second: files.Content(b"second", 0o644, 0, 0)}
     deploy(machine, live._replace(config=config))
     assert [process.config for process in machine.started] == ["first", "first"]
+
+
+def test_config_files_that_lie_beside_each_other_do_so_in_the_stage(machine: Machine, live: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = {**live.config, f"{machine.root}/etc/app/handler.py": files.Content(b"beside", 0o640, 0, 0)}
+    found = []
+
+    def look(_probe: Probe, url: str) -> str | None:
+        found.extend(path.read_text() for path in (machine.root / "run/app-candidate/0").glob("handler.py"))
+        return None
+
+    monkeypatch.setattr(machine, "probe", look)
+    deploy(machine, live._replace(config=config))
+    assert found == ["beside"]
+
+
+def test_a_file_that_must_not_be_there_goes_with_the_deploy_and_comes_back_with_it(machine: Machine, live: Spec) -> None:
+    handler = machine.root / "etc/app/handler.py"
+    handler.write_text("old")
+    spec = live._replace(config={**live.config, str(handler): None})
+    broken = make_spec(machine, live.release, config="crashes when live\n")
+    refused(machine, broken._replace(config={**broken.config, str(handler): None}))
+    assert handler.read_text() == "old"
+    (entry,) = Deployment(spec, t.cast("t.Any", machine)).diff()
+    assert (entry["before_header"], entry["before"], entry["after"]) == (str(handler), "old", "")
+    assert deploy(machine, spec)["changed"]
+    assert not handler.exists()
+    assert deploy(machine, spec) == {"changed": False}
 
 
 # The swap

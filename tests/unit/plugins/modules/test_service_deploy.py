@@ -87,6 +87,11 @@ def test_what_is_handed_on(run: Run, specs: list[Spec], root: Path) -> None:
     assert spec.candidate_dir == "/run/app-candidate/work"
 
 
+def test_a_file_that_goes_needs_no_content(run: Run, specs: list[Spec], root: Path) -> None:
+    run(files=[{"path": str(root / "old.py"), "state": "absent"}])
+    assert specs[0].config == {str(root / "old.py"): None}
+
+
 def test_no_secret_in_any_output(run: Run, specs: list[Spec], root: Path) -> None:
     (root / "app.env").write_text('KEY="sk-the-one-before-this-test"\n')
     result = run()
