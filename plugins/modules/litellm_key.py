@@ -53,6 +53,11 @@ options:
         type: list
         elements: str
         default: []
+      allowed_routes:
+        description: >-
+          The only paths or groups of paths that the key may use, such as V(/metrics) or V(llm_api_routes). V([]) means all that its role may use.
+        type: list
+        elements: str
       team_id:
         description: Team that the key belongs to, by its ID or by its name.
         type: str
@@ -321,6 +326,8 @@ def wanted(item: dict[str, t.Any]) -> dict[str, t.Any]:
         "rpm_limit": item["rpm_limit"],
         "max_parallel_requests": item["max_parallel_requests"],
     }
+    if item["allowed_routes"] is not None:
+        found["allowed_routes"] = sorted(set(item["allowed_routes"]))
     if item["blocked"] is not None:
         found["blocked"] = item["blocked"]
     if item["metadata"] is not None:
@@ -332,6 +339,7 @@ def current(key: dict[str, t.Any]) -> dict[str, t.Any]:
     return {
         "key_alias": key.get("key_alias"),
         "models": values.models(key.get("models")),
+        "allowed_routes": sorted(set(key.get("allowed_routes") or [])),
         "team_id": values.text(key.get("team_id")),
         "user_id": values.text(key.get("user_id")),
         "max_budget": values.money(key.get("max_budget")),
@@ -484,8 +492,9 @@ class Keys:
 
     def create(self, want: dict[str, t.Any], value: str, ends: datetime | None, spend: float = 0.0) -> dict[str, t.Any]:
         payload = {name: entry for name, entry in want.items() if entry is not None}
-        if not payload["budget_limits"]:
-            del payload["budget_limits"]
+        for empty in ("budget_limits", "allowed_routes"):
+            if not payload.get(empty):
+                payload.pop(empty, None)
         if ends is not None:
             payload["duration"] = self.seconds_until(ends)
         if spend:
@@ -600,6 +609,7 @@ def argument_spec() -> dict[str, t.Any]:
         "key_file": {"type": "path", "no_log": False},
         "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         "models": {"type": "list", "elements": "str", "default": []},
+        "allowed_routes": {"type": "list", "elements": "str"},
         "team_id": {"type": "str"},
         "user_id": {"type": "str"},
         "max_budget": {"type": "float"},

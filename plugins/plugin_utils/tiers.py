@@ -29,6 +29,7 @@ KINDS: dict[str, dict[str, t.Any]] = {
             "key_alias",
             "key",
             "key_file",
+            "allowed_routes",
             "team_id",
             "user_id",
             "budget_limits",

@@ -75,6 +75,7 @@ def test_a_new_key_with_a_declared_value(gateway: Gateway, run: t.Any) -> None:
             "key": ONE,
             "key_alias": "one",
             "models": ["a"],
+            "allowed_routes": ["/metrics"],
             "team_id": "7d1c",
             "user_id": "alice",
             "max_budget": 1.0,
@@ -92,6 +93,7 @@ def test_a_new_key_with_a_declared_value(gateway: Gateway, run: t.Any) -> None:
             "key_alias": "one",
             "key": ONE,
             "models": ["a"],
+            "allowed_routes": ["/metrics"],
             "team_id": "red",
             "user_id": "alice",
             "max_budget": 1,
@@ -190,6 +192,8 @@ def test_values_that_mean_the_same_are_left_alone(gateway: Gateway, run: t.Any) 
     [
         ({"models": ["b"]}, {"models": ["a"]}, {"models": ["a"]}),
         ({"models": ["b"]}, {}, {"models": []}),
+        ({}, {"allowed_routes": ["/metrics"]}, {"allowed_routes": ["/metrics"]}),
+        ({"allowed_routes": ["/metrics"]}, {"allowed_routes": []}, {"allowed_routes": []}),
         ({"rpm_limit": 0}, {}, {"rpm_limit": None}),
         ({}, {"rpm_limit": 0}, {"rpm_limit": 0}),
         ({"tpm_limit": 1}, {"tpm_limit": 2}, {"tpm_limit": 2}),
@@ -219,7 +223,9 @@ def test_drift(gateway: Gateway, run: t.Any, row: t.Any, item: t.Any, sent: t.An
     assert result["diff"]["before"]["one"] != result["diff"]["after"]["one"]
 
 
-@pytest.mark.parametrize("row", [{"blocked": True}, {"metadata": {"x": 1}}, {"spend": 3.0, "tpd_limit": 5}])
+@pytest.mark.parametrize(
+    "row", [{"blocked": True}, {"metadata": {"x": 1}}, {"spend": 3.0, "tpd_limit": 5}, {"allowed_routes": ["llm_api_routes"]}]
+)
 def test_what_is_left_alone(gateway: Gateway, run: t.Any, row: t.Any) -> None:
     gateway.keys(key_row("one", key_hash(ONE), **row))
     assert not run({"key_alias": "one"})["changed"]
@@ -286,7 +292,8 @@ def rotated(gateway: Gateway, **aside: t.Any) -> None:
 
 
 def test_a_changed_value_rotates_the_key(gateway: Gateway, run: t.Any) -> None:
-    gateway.keys(key_row("one", key_hash(ONE), spend=1.5, rpm_limit=5, blocked=True, metadata={"x": 1, "tags": ["t"]}))
+    row = key_row("one", key_hash(ONE), spend=1.5, rpm_limit=5, blocked=True, metadata={"x": 1, "tags": ["t"]})
+    gateway.keys({**row, "allowed_routes": ["llm_api_routes"]})
     rotated(gateway)
     gateway.generate(
         TWO,
@@ -294,6 +301,7 @@ def test_a_changed_value_rotates_the_key(gateway: Gateway, run: t.Any) -> None:
             "key": TWO,
             "key_alias": "one",
             "models": [],
+            "allowed_routes": ["llm_api_routes"],
             "rpm_limit": 6,
             "blocked": True,
             "metadata": {"x": 1, "tags": ["t"]},
