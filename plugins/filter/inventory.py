@@ -7,10 +7,16 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.selfhosted.llm.plugins.plugin_utils.hosts import addresses, host_urls
+from ansible_collections.selfhosted.llm.plugins.plugin_utils.hosts import addresses, edge_urls, host_ports, host_urls
 from ansible_collections.selfhosted.llm.plugins.plugin_utils.inventory import inventory_problems
 
 
 class FilterModule:
     def filters(self) -> dict[str, t.Callable[..., t.Any]]:
-        return {"addresses": addresses, "host_urls": host_urls, "inventory_problems": inventory_problems}
+        return {
+            "addresses": addresses,
+            "edge_urls": edge_urls,
+            "host_ports": host_ports,
+            "host_urls": host_urls,
+            "inventory_problems": inventory_problems,
+        }

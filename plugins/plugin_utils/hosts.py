@@ -31,3 +31,21 @@ def host_urls(hosts: t.Sequence[str], hostvars: HostVars, port_variable: str, de
         override = hostvars[host].get(url_variable) if url_variable else None
         urls[host] = str(override or f"http://{bracketed}:{hostvars[host].get(port_variable) or default_port}")
     return urls
+
+
+def host_ports(hosts: t.Sequence[str], hostvars: HostVars, port_variable: str, default_port: int) -> list[dict[str, t.Any]]:
+    """Address and port of a service on each host, as role reverse_proxy takes them."""
+    return [{"host": address_of(hostvars, host), "port": int(hostvars[host].get(port_variable) or default_port)} for host in hosts]
+
+
+def edge_urls(hosts: t.Sequence[str], hostvars: HostVars, names_variable: str) -> dict[str, str]:
+    """Where clients reach what each edge serves by the first of these names; an edge without any is left out."""
+    urls = {}
+    for host in hosts:
+        values = hostvars[host]
+        names = values.get(names_variable) or []
+        port = int(values.get("reverse_proxy_https_port") or 443)
+        if names:
+            name = f"[{names[0]}]" if ":" in names[0] else names[0]
+            urls[host] = f"https://{name}" + ("" if port == 443 else f":{port}")
+    return urls

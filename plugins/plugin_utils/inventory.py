@@ -36,6 +36,8 @@ def inventory_problems(groups: Groups, hostvars: HostVars, models: t.Any) -> lis
         ("llm", "ollama_backend_port", 11434),
         ("litellm", "litellm_proxy_port", 4000),
         ("webui", "open_webui_port", 8080),
+        ("edge", "reverse_proxy_http_port", 80),
+        ("edge", "reverse_proxy_https_port", 443),
     ):
         for host in groups.get(group, []):
             port = _port(hostvars[host].get(variable) or default)

@@ -8,7 +8,7 @@ import typing as t
 
 import pytest
 
-from ansible_collections.selfhosted.llm.plugins.plugin_utils.hosts import addresses, host_urls
+from ansible_collections.selfhosted.llm.plugins.plugin_utils.hosts import addresses, edge_urls, host_ports, host_urls
 from ansible_collections.selfhosted.llm.plugins.plugin_utils.inventory import inventory_problems
 
 HOSTVARS: dict[str, dict[str, t.Any]] = {
@@ -42,6 +42,23 @@ def test_a_host_that_is_reached_in_another_way() -> None:
     assert host_urls(["a"], hostvars, "port", 80) == {"a": "http://a:80"}
 
 
+def test_host_ports() -> None:
+    assert host_ports(["named", "six"], HOSTVARS, "ollama_backend_port", 11434) == [
+        {"host": "gpu.internal", "port": 11434},
+        {"host": "fd00::1", "port": 8000},
+    ]
+
+
+def test_edge_urls() -> None:
+    hostvars: dict[str, dict[str, t.Any]] = {
+        "a": {"names": ["api.example", "other.example"]},
+        "b": {"names": ["fd00::1"], "reverse_proxy_https_port": 8443},
+        "c": {"names": []},
+        "d": {},
+    }
+    assert edge_urls(list(hostvars), hostvars, "names") == {"a": "https://api.example", "b": "https://[fd00::1]:8443"}
+
+
 def problems(groups: dict[str, list[str]] | None = None, models: t.Any = MODELS, **hostvars: dict[str, t.Any]) -> list[str]:
     return inventory_problems(groups or GROUPS, {"gpu": {}, "api": {}, **hostvars}, models)
 
@@ -73,6 +90,14 @@ def test_two_services_on_one_port() -> None:
     groups = {**GROUPS, "llm": ["api"], "all": ["api"]}
     assert problems(groups, api={"ollama_backend_port": 8080}) == [
         "api: open_webui_port is 8080, as is ollama_backend_port. Give one of them another port."
+    ]
+
+
+def test_an_edge_on_the_host_of_another_part() -> None:
+    groups = {**GROUPS, "edge": ["api"]}
+    assert problems(groups) == []
+    assert problems(groups, api={"open_webui_port": 443}) == [
+        "api: reverse_proxy_https_port is 443, as is open_webui_port. Give one of them another port."
     ]
 
 
