@@ -67,10 +67,8 @@ def run_of(host: Host, gateway: str) -> str:
 
 
 def ssh(host: Host, gateway: str, *options: str) -> t.Any:
-    """ssh with the tunnel's key, user and server, but with other wishes."""
-    host.check_output(
-        f"sed '/Forward /d; /Host /!s/tunnels.*known_hosts/tunnels\\/{gateway}.known_hosts/' {SETTINGS}/{gateway}.conf > /run/other.conf"
-    )
+    """ssh with the tunnel's key, account and server, but with other wishes."""
+    host.check_output(f"sed '/Forward /d' {SETTINGS}/{gateway}.conf > /run/other.conf")
     words = " ".join(f"'{option}'" for option in options)
     return host.run(f"runuser -u llm-tunnel -- timeout 8 ssh -F /run/other.conf -o ExitOnForwardFailure=yes {words}")
 
@@ -146,7 +144,7 @@ def test_no_command(host: Host, gateway: str) -> None:
 
 
 @pytest.mark.parametrize("gateway", GATEWAYS)
-@pytest.mark.parametrize("place", ["127.0.0.1:18999", "0.0.0.0:18999", "127.0.0.1:18912", "/run/x.sock"])
+@pytest.mark.parametrize("place", ["127.0.0.1:18999", "0.0.0.0:18999", "/run/x.sock"])
 def test_no_other_listener(host: Host, gateway: str, place: str) -> None:
     asked = ssh(host, gateway, "-N", "-R", f"{place}:127.0.0.1:8080", gateway)
     assert asked.rc == 255

@@ -30,10 +30,9 @@ def test_files(host: Host) -> None:
     keys = host.file("/etc/selfhosted-llm/tunnel-authorized-keys")
     assert (keys.user, keys.mode) == ("root", 0o644)
     for line in keys.content_string.splitlines()[1:]:
-        port = PORTS[line.split()[-1]]
-        assert line.startswith(
-            f'restrict,port-forwarding,permitlisten="127.0.0.1:{port}",permitopen="127.0.0.1:{port}",permitopen="127.0.0.1:9000" ssh-ed25519 '
-        )
+        place = f"127.0.0.1:{PORTS[line.split()[-1]]}"
+        permitted = f'permitlisten="{place}",permitopen="{place}",permitopen="127.0.0.1:9000"'
+        assert line.startswith(f"restrict,port-forwarding,{permitted} ssh-ed25519 ")
     assert len(keys.content_string.splitlines()) == 1 + len(PORTS)
     assert host.user("llm-tunnel-server").shell == "/usr/sbin/nologin"
     assert host.user("llm-tunnel-server").password == "*"
