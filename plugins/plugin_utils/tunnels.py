@@ -101,10 +101,10 @@ def _of_host(servers: Mappings, host: str, gateway: str) -> list[dict[str, t.Any
 
 def _extra(entry: Mapping) -> dict[str, t.Any]:
     return {
-        "direction": entry.get("direction", REVERSE),
+        "direction": _direction(entry),
         "listen": entry["listen"],
         "target": entry["target"],
-        "health": entry.get("health", "tcp"),
+        "health": entry.get("health") or "tcp",
     }
 
 
@@ -162,11 +162,15 @@ def tunnel_clients(
     return clients
 
 
+def _direction(forward: Mapping) -> str:
+    return str(forward.get("direction") or REVERSE)
+
+
 def permissions(forwards: Mappings) -> dict[str, list[str]]:
     """What the server has to permit for these forwards."""
     return {
-        "listen": [str(forward["listen"]) for forward in forwards if forward["direction"] == REVERSE],
-        "open": [str(forward["target"]) for forward in forwards if forward["direction"] == FORWARD],
+        "listen": [str(forward["listen"]) for forward in forwards if _direction(forward) == REVERSE],
+        "open": [str(forward["target"]) for forward in forwards if _direction(forward) == FORWARD],
     }
 
 
@@ -215,7 +219,7 @@ def _tunnel_problems(tunnel: Mapping) -> list[str]:
     for forward in tunnel["forwards"]:
         found += _complaints(f"{where}, listen", [(listener, forward["listen"])])
         found += _complaints(f"{where}, target", [(endpoint, forward["target"])])
-        health = forward.get("health", "tcp")
+        health = forward.get("health") or "tcp"
         if health != "tcp" and not re.match(r"/[!-~]*\Z", health):
             found.append(f"{where}: health must be tcp, or the path of a request such as /health, not {health!r}.")
     return found
@@ -228,8 +232,8 @@ def tunnel_problems(tunnels: Mappings) -> list[str]:
         f"ssh_tunnel_tunnels: {name} is there twice. Give each tunnel a name of its own." for name in _repeated(x["name"] for x in tunnels)
     ]
     forwards = [(tunnel, forward) for tunnel in tunnels for forward in tunnel["forwards"]]
-    there = [(tunnel["host"], tunnel.get("port", 22), _same(f["listen"])) for tunnel, f in forwards if f["direction"] == REVERSE]
-    here = [_same(f["listen"]) for _tunnel, f in forwards if f["direction"] == FORWARD]
+    there = [(tunnel["host"], tunnel.get("port", 22), _same(f["listen"])) for tunnel, f in forwards if _direction(f) == REVERSE]
+    here = [_same(f["listen"]) for _tunnel, f in forwards if _direction(f) == FORWARD]
     for host, _port, place in _repeated(there):
         found.append(f"ssh_tunnel_tunnels: two reverse forwards listen on {place} of {host}. Give one of them another port in listen.")
     for place in _repeated(here):
@@ -279,7 +283,7 @@ def tunnel_client_problems(clients: Mappings) -> list[str]:
 
 
 def tunnel_plan(tunnel: Mapping) -> dict[str, t.Any]:
-    """A tunnel with its unit and its sockets, for the configuration of ssh and for the health check.
+    """A tunnel with its defaults, its unit and its sockets, for the configuration of ssh and for the health check.
 
     Each reverse forward has a loop: a socket on the client from which ssh goes to the listener on the server, and so back to the target.
     """
@@ -288,12 +292,22 @@ def tunnel_plan(tunnel: Mapping) -> dict[str, t.Any]:
     forwards = []
     for forward in tunnel["forwards"]:
         place = endpoint(forward["listen"])
-        plan = {key: str(forward[key]) for key in ("direction", "listen", "target")}
-        plan["health"] = forward.get("health", "tcp")
-        if forward["direction"] == REVERSE:
+        plan = {"direction": _direction(forward), "listen": str(place), "target": _same(forward["target"])}
+        plan["health"] = forward.get("health") or "tcp"
+        if plan["direction"] == REVERSE:
             plan["loop"] = f"{folder}/loop{'6' if ':' in place.host else ''}-{place.port}"
         forwards.append(plan)
-    return {"name": tunnel["name"], "unit": unit, "folder": folder, "control": f"{folder}/control", "forwards": forwards}
+    return {
+        "name": tunnel["name"],
+        "host": tunnel["host"],
+        "port": tunnel.get("port") or 22,
+        "user": tunnel.get("user") or "llm-tunnel-server",
+        "host_keys": list(tunnel.get("host_keys") or []),
+        "unit": unit,
+        "folder": folder,
+        "control": f"{folder}/control",
+        "forwards": forwards,
+    }
 
 
 def known_hosts(host_keys: t.Sequence[str], name: str, installed: str = "") -> str:

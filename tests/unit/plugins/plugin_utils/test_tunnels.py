@@ -239,6 +239,22 @@ def test_the_plan_of_a_tunnel() -> None:
     assert len(tunnels.tunnel_plan(longest)["forwards"][0]["loop"]) < 104
 
 
+def test_the_defaults_of_a_tunnel() -> None:
+    plan = tunnels.tunnel_plan({"name": "x", "host": "h", "forwards": [{"listen": "127.0.0.1:08080", "target": "127.0.0.1:8080"}]})
+    assert {name: plan[name] for name in ("port", "user", "host_keys")} == {"port": 22, "user": "llm-tunnel-server", "host_keys": []}
+    assert plan["forwards"] == [
+        {
+            "direction": "reverse",
+            "listen": "127.0.0.1:8080",
+            "target": "127.0.0.1:8080",
+            "health": "tcp",
+            "loop": "/run/llm-tunnel-x/loop-8080",
+        }
+    ]
+    assert tunnels.tunnel_problems([{"name": "x", "host": "h", "forwards": [{"listen": "127.0.0.1:8080", "target": "a:1"}]}]) == []
+    assert tunnels.permissions([{"listen": "127.0.0.1:8080", "target": "a:1"}]) == {"listen": ["127.0.0.1:8080"], "open": []}
+
+
 def test_known_hosts() -> None:
     assert tunnels.known_hosts([HOST + " root@gw-1", ONE], "gw-1") == f"gw-1 {HOST}\ngw-1 {ONE}\n"
     assert tunnels.known_hosts([HOST], "gw-1", "gw-1 old\n") == f"gw-1 {HOST}\n"
