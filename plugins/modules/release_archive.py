@@ -100,7 +100,14 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.selfhosted.llm.plugins.module_utils import http
-from ansible_collections.selfhosted.llm.plugins.module_utils.download import CHECKSUM, OPTIONS, SHA256, Downloader, base_name, checked_sha256
+from ansible_collections.selfhosted.llm.plugins.module_utils.download import (
+    CHECKSUM,
+    OPTIONS,
+    SHA256,
+    Downloader,
+    base_name,
+    checked_sha256,
+)
 from ansible_collections.selfhosted.llm.plugins.module_utils.progress import Progress
 
 _MARKER = ".release.json"

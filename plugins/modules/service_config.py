@@ -11,8 +11,8 @@ short_description: Make changed files of a packaged service live, or leave it as
 version_added: 0.1.0
 author: The selfhosted.llm contributors (@selfhosted)
 description:
-  - For a service whose program is not the deploy's matter, such as one that comes from a package. All files that belong to its configuration are
-    given together, its unit too where it is not the package's.
+  - For a service whose program is no matter of the task, such as one that comes from a package.
+    All files that belong to its configuration are given together, its unit too where it is not the package's.
   - Each changed file is tried first by its O(files[].check), on a copy. Only when all pass, they are written and the service is reloaded,
     or restarted where that is needed.
   - Where the service does not become ready, the files are put back, it is restarted with them, and the task fails with the end of its log.
