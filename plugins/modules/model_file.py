@@ -14,8 +14,9 @@ description:
   - Downloads each file beside its place, compares its SHA-256 with what is expected, and gives it its name in one step.
     A file is there as a whole or not at all.
   - An interrupted download goes on from where it stopped, also in the next run.
-  - To read a file of tens of gigabytes takes minutes. So what was verified is noted beside it, in C(.<name>.verified), with its size and time,
-    and as long as these are the same it is not read again. A file that somebody else put there is read once, and kept if it is the right one.
+  - To read a file of tens of gigabytes takes minutes. So what was verified is noted beside it, in C(.<name>.verified), with its size
+    and time, and as long as these are the same it is not read again. A file that somebody else put there is read once, and kept if it
+    is the right one.
   - While it downloads or verifies, a line per host and interval shows how far it is.
 options:
   files:

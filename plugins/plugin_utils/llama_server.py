@@ -180,6 +180,13 @@ def servers(
     return found
 
 
+def downloads(declared: t.Any, models_dir: str = MODELS_DIR, files: t.Any = None) -> list[dict[str, str]]:
+    """Everything that has to be downloaded, each file once."""
+    found = [unit["download"] for unit in servers(declared, models_dir) if unit["download"]]
+    found += [download for file in files or [] if (download := _download(file, models_dir))]
+    return [file for position, file in enumerate(found) if file not in found[:position]]
+
+
 def keys(declared: t.Any) -> dict[str, str]:
     """The API key of each unit that has one. By itself, as nothing that has a secret in it is looped over."""
     return {f"llama-server-{port}": entry["api_key"] for entry in declared or [] if entry.get("api_key") for port in _ports(entry)}

@@ -63,6 +63,15 @@ def test_a_model_to_download_has_its_checksum_in_its_path() -> None:
     assert unit["download"]["path"] == unit["model"] == "/data/e.gguf"
 
 
+def test_each_file_is_downloaded_once() -> None:
+    part = {"url": "https://models.example.org/embed-00002-of-00002.gguf", "sha256": SHA256, "dest": "/data/part.gguf"}
+    assert llama_server.downloads([CHAT, EMBED, {**EMBED, "port": 8091}], "/data", [part, part]) == [
+        {"path": f"/data/{SHA256[:12]}/embed.gguf", "url": EMBED["model"]["url"], "sha256": SHA256},
+        {"path": "/data/part.gguf", "url": part["url"], "sha256": SHA256},
+    ]
+    assert llama_server.downloads([CHAT]) == []
+
+
 def test_settings() -> None:
     entry = {
         **EMBED,
