@@ -7,10 +7,19 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.selfhosted.llm.plugins.module_utils.systemd import parse_environment
+from ansible.errors import AnsibleFilterError
+
+from ansible_collections.selfhosted.llm.plugins.module_utils.systemd import format_environment, parse_environment
 from ansible_collections.selfhosted.llm.plugins.plugin_utils.secrets import weakness
+
+
+def environment_text(values: t.Any) -> str:
+    try:
+        return format_environment(values)
+    except ValueError as exc:
+        raise AnsibleFilterError(str(exc)) from exc
 
 
 class FilterModule:
     def filters(self) -> dict[str, t.Callable[..., t.Any]]:
-        return {"environment_values": parse_environment, "weakness": weakness}
+        return {"environment_text": environment_text, "environment_values": parse_environment, "weakness": weakness}

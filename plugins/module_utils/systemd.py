@@ -42,6 +42,14 @@ def parse_environment(text: str) -> dict[str, str]:
     return values
 
 
+def quote_argument(argument: str) -> str:
+    """An argument of a command as a unit's Exec…= line has it. Raises ValueError for one that cannot be there."""
+    if any(char in argument for char in "\n\r\0"):
+        raise ValueError(f"{argument!r} has a line break, which a unit cannot carry")
+    escaped = re.sub(r'(["\\])', r"\\\1", argument).replace("%", "%%").replace("$", "$$")
+    return escaped if escaped and not re.search(r"[\s\"'\\;]", escaped) else f'"{escaped}"'
+
+
 def unit_value(unit: str, key: str) -> str | None:
     """The last value of a key in a unit's text, or None."""
     found = re.findall(rf"^{re.escape(key)}=(.*)$", unit, flags=re.MULTILINE)

@@ -49,24 +49,7 @@ options:
     description: Path inside the release that must be there after unpacking.
     type: str
     required: true
-  ca_path:
-    description: PEM bundle of the CAs to trust. It replaces the host's.
-    type: path
-  proxy_url:
-    description: Proxy for HTTP and HTTPS. The default is what the environment says.
-    type: str
-  no_proxy:
-    description: Hosts to reach without O(proxy_url), separated by commas.
-    type: str
-  timeout:
-    description: Seconds without data after which a try is given up.
-    type: int
-    default: 60
-  retries:
-    description: How often an interrupted download is tried again. It goes on from where it stopped.
-    type: int
-    default: 3
-extends_documentation_fragment: selfhosted.llm.progress
+extends_documentation_fragment: [selfhosted.llm.download, selfhosted.llm.progress]
 attributes:
   check_mode:
     description: Reports what would be installed without downloading it. A list of checksums is read, as the release's name depends on it.
@@ -107,31 +90,27 @@ error:
   type: dict
 """
 
-import errno
 import hashlib
 import json
 import os
-import re
 import shutil
-import time
 import typing as t
 from pathlib import Path
-from urllib.error import HTTPError
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.urls import open_url
 
 from ansible_collections.selfhosted.llm.plugins.module_utils import http
+from ansible_collections.selfhosted.llm.plugins.module_utils.download import (
+    CHECKSUM,
+    OPTIONS,
+    SHA256,
+    Downloader,
+    base_name,
+    checked_sha256,
+)
 from ansible_collections.selfhosted.llm.plugins.module_utils.progress import Progress
 
 _MARKER = ".release.json"
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-CHECKSUM = "checksum"
-DISK = "disk"
-
-
-def base_name(url: str) -> str:
-    return url.split("?", 1)[0].rstrip("/").rsplit("/", 1)[-1]
 
 
 def parse_checksums(text: str) -> dict[str, str]:
@@ -139,7 +118,7 @@ def parse_checksums(text: str) -> dict[str, str]:
     found = {}
     for row in text.splitlines():
         digest, _space, name = row.strip().partition(" ")
-        if _SHA256.fullmatch(digest.lower()):
+        if SHA256.fullmatch(digest.lower()):
             found[name.strip().lstrip("*").rsplit("/", 1)[-1]] = digest.lower()
     return found
 
@@ -159,27 +138,7 @@ class Installer:
         self.releases = Path(self.params["releases"])
         self.progress = Progress(self.params["progress_file"])
         self.archives: list[dict[str, t.Any]] = [dict(item) for item in self.params["archives"]]
-        for variables, value in ((("http_proxy", "https_proxy"), self.params["proxy_url"]), (("no_proxy",), self.params["no_proxy"])):
-            for name in variables if value else ():
-                os.environ[name] = os.environ[name.upper()] = value
-
-    def open(self, url: str, offset: int = 0) -> t.Any:
-        headers = {"Range": f"bytes={offset}-"} if offset else {}
-        try:
-            return open_url(
-                url,
-                headers=headers,
-                timeout=self.params["timeout"],
-                ca_path=self.params["ca_path"],
-                http_agent="selfhosted.llm",
-                decompress=False,
-            )
-        except HTTPError as exc:
-            if exc.code == 416:
-                return exc
-            raise http.classify_status(exc.code, "", url) from exc
-        except Exception as exc:
-            raise http.classify(exc, url) from exc
+        self.downloader = Downloader(self.params, self.progress)
 
     def installed(self) -> Path | None:
         """A complete release of this version from these archives. Checksums that are not given are those it was installed with."""
@@ -200,58 +159,12 @@ class Installer:
         url = self.params["checksums_url"]
         if not url:
             raise http.ApiError(CHECKSUM, f"{missing[0]['url']} has no checksum, and there is no checksums_url to take it from")
-        listed = parse_checksums(self.open(url).read().decode("utf-8", "replace"))
+        listed = parse_checksums(self.downloader.open(url).read().decode("utf-8", "replace"))
         for item in missing:
             name = base_name(item["url"])
             if name not in listed:
                 raise http.ApiError(CHECKSUM, f"{url} has no checksum of {name}")
             item["sha256"] = listed[name]
-
-    def download(self, item: dict[str, t.Any], path: Path) -> None:
-        url = item["url"]
-        for attempt in range(self.params["retries"] + 1):
-            try:
-                self.fetch(url, path)
-                break
-            except http.ApiError as exc:
-                permanent = (exc.status is not None and exc.status < 500) or exc.layer in (http.TLS, http.DNS)
-                if permanent or attempt == self.params["retries"]:
-                    raise
-                self.progress.update(base_name(url), "interrupted, trying again")
-                time.sleep(2.0 * 2**attempt)
-        digest = hashlib.sha256()
-        with path.open("rb") as handle:
-            for chunk in iter(lambda: handle.read(1 << 20), b""):
-                digest.update(chunk)
-        if digest.hexdigest() != item["sha256"]:
-            raise http.ApiError(
-                CHECKSUM, f"{url} has the checksum {digest.hexdigest()}, expected was {item['sha256']}. Nothing of it was installed."
-            )
-
-    def fetch(self, url: str, path: Path) -> None:
-        """Fills the file at `path`, from where an earlier try left it."""
-        offset = path.stat().st_size if path.exists() else 0
-        raw = self.open(url, offset)
-        status = raw.getcode()
-        if status == 416:
-            return  # nothing is left to fetch; the checksum tells whether it is right
-        offset = offset if status == 206 else 0
-        total = offset + int(raw.headers.get("Content-Length") or 0)
-        done = offset
-        try:
-            with path.open("ab" if offset else "wb") as handle:
-                for chunk in iter(lambda: raw.read(1 << 18), b""):
-                    handle.write(chunk)
-                    done += len(chunk)
-                    self.progress.update(base_name(url), "downloading", done, total)
-        except OSError as exc:
-            if exc.errno == errno.ENOSPC:
-                raise http.ApiError(DISK, f"cannot write {path}: {exc}", 0) from exc
-            raise http.classify(exc, url) from exc
-        except Exception as exc:
-            raise http.classify(exc, url) from exc
-        if done < total:
-            raise http.ApiError(http.PROTOCOL, f"{url}: the answer broke off after {done} of {total} bytes")
 
     def install(self, release: Path) -> None:
         self.releases.mkdir(parents=True, exist_ok=True)
@@ -264,7 +177,7 @@ class Installer:
         try:
             paths = [partial / f"archive-{number}" for number in range(len(self.archives))]
             for item, path in zip(self.archives, paths):
-                self.download(item, path)
+                self.downloader.download(item["url"], item["sha256"], path)
             for item, path in zip(self.archives, paths):
                 self.unpack(item["url"], path, tree)
             if not (tree / self.params["creates"]).exists():
@@ -289,9 +202,7 @@ class Installer:
     def run(self) -> dict[str, t.Any]:
         for item in self.archives:
             if item["sha256"]:
-                item["sha256"] = item["sha256"].strip().lower()
-                if not _SHA256.fullmatch(item["sha256"]):
-                    raise http.ApiError(CHECKSUM, f"the checksum of {item['url']} is not a SHA-256: {item['sha256']!r}")
+                item["sha256"] = checked_sha256(item["sha256"], item["url"])
         release = self.installed()
         changed = release is None
         if release is None:
@@ -320,13 +231,7 @@ def main() -> None:
             },
             "checksums_url": {"type": "str"},
             "creates": {"type": "str", "required": True},
-            "ca_path": {"type": "path"},
-            "proxy_url": {"type": "str"},
-            "no_proxy": {"type": "str"},
-            "timeout": {"type": "int", "default": 60},
-            "retries": {"type": "int", "default": 3},
-            "progress_interval": {"type": "int", "default": 5},
-            "progress_file": {"type": "path"},
+            **OPTIONS,
         },
         supports_check_mode=True,
     )

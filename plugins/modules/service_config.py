@@ -11,7 +11,8 @@ short_description: Make changed files of a packaged service live, or leave it as
 version_added: 0.1.0
 author: The selfhosted.llm contributors (@selfhosted)
 description:
-  - For a service that comes from a package, with a unit of its own. All files that belong to its configuration are given together.
+  - For a service whose program is no matter of the task, such as one that comes from a package.
+    All files that belong to its configuration are given together, its unit too where it is not the package's.
   - Each changed file is tried first by its O(files[].check), on a copy. Only when all pass, they are written and the service is reloaded,
     or restarted where that is needed.
   - Where the service does not become ready, the files are put back, it is restarted with them, and the task fails with the end of its log.
@@ -21,8 +22,13 @@ options:
     description: The systemd unit, without C(.service).
     type: str
     required: true
+  state:
+    description: V(absent) stops and disables the unit, and removes it and O(files).
+    type: str
+    choices: [present, absent]
+    default: present
   files:
-    description: Files of the service, drop-ins of its unit included.
+    description: Files of the service, its unit and drop-ins of it included.
     type: list
     elements: dict
     required: true
@@ -32,7 +38,7 @@ options:
         type: path
         required: true
       content:
-        description: What is in it. Diffs show it.
+        description: What is in it. Diffs show it. This or O(files[].secret_content) is required with O(state=present).
         type: str
       secret_content:
         description: The same, where nobody should see it.
@@ -67,10 +73,13 @@ options:
     elements: str
     default: []
   ready:
-    description: Command that succeeds when the service answers. Without it the service must be active.
+    description: Command that succeeds when the service answers. Without it and O(ready_url) the service must be active.
     type: list
     elements: str
     default: []
+  ready_url:
+    description: URL that answers a GET with status 200 when the service does. It is asked without a proxy.
+    type: str
   timeout:
     description: Seconds until the service must be ready.
     type: int
@@ -101,7 +110,7 @@ action:
   description: What was (or would be) done with the service.
   returned: always
   type: str
-  choices: [none, start, reload, restart]
+  choices: [none, start, reload, restart, remove]
 files:
   description: Paths of the files that were (or would be) written.
   returned: always
@@ -111,6 +120,11 @@ restored:
   description: Whether the service runs again with its former files.
   returned: when it did not become ready
   type: bool
+removed:
+  description: Files that were (or would be) removed.
+  returned: O(state=absent)
+  type: list
+  elements: str
 """
 
 import contextlib
@@ -122,7 +136,8 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.selfhosted.llm.plugins.module_utils import files
-from ansible_collections.selfhosted.llm.plugins.module_utils.deployment import STATE_ROOT
+from ansible_collections.selfhosted.llm.plugins.module_utils.deployment import STATE_ROOT, remove_service
+from ansible_collections.selfhosted.llm.plugins.module_utils.probe import Probe, answer_of
 from ansible_collections.selfhosted.llm.plugins.module_utils.systemd import UNIT_DIR, Systemd, SystemdError
 
 _ENABLED = ("enabled", "enabled-runtime", "static", "generated", "alias", "indirect")
@@ -181,10 +196,14 @@ class WantedFile:
 class Service:
     """The unit, and what can be done with it."""
 
-    def __init__(self, name: str, ready: list[str], timeout: int, run: t.Callable[..., t.Any], systemd: Systemd) -> None:
-        self.name = name
-        self.unit = f"{name}.service"
-        self._ready, self._timeout, self._run, self.systemd = ready, timeout, run, systemd
+    def __init__(self, params: dict[str, t.Any], run: t.Callable[..., t.Any], systemd: Systemd) -> None:
+        self.name: str = params["service"]
+        self.unit = f"{self.name}.service"
+        self.unit_path = os.path.join(UNIT_DIR, self.unit)
+        self._ready: list[str] = params["ready"]
+        self._ready_url: str = params["ready_url"] or ""
+        self._timeout: int = params["timeout"]
+        self._run, self.systemd = run, systemd
 
     def act(self, action: str) -> None:
         """Start, reload or restart it, and wait until it answers. ConfigError where it does not."""
@@ -199,13 +218,24 @@ class Service:
         end = time.monotonic() + self._timeout
         while True:
             state = self.systemd.state(self.unit)
-            if state.running and (not self._ready or self._run(self._ready)[0] == 0):
+            wrong = self._not_ready() if state.running else ""
+            if wrong is None:
                 return
             if state.ended:
                 raise ConfigError(f"{self.unit} ended ({state.result or state.active})")
             if time.monotonic() > end:
-                raise ConfigError(f"{self.unit} was not ready after {self._timeout} seconds")
+                raise ConfigError(f"{self.unit} was not ready after {self._timeout} seconds{': ' if wrong else ''}{wrong}")
             time.sleep(0.5)
+
+    def _not_ready(self) -> str | None:
+        """None where it is ready; else what keeps it from that, or "" where that cannot be said."""
+        if self._ready and self._run(self._ready)[0] != 0:
+            return ""
+        if not self._ready_url:
+            return None
+        wrong = answer_of(Probe(""), self._ready_url)
+        # It may have ended meanwhile because something else has its port, and answers there.
+        return wrong if wrong or self.systemd.state(self.unit).running else f"something else answers at {self._ready_url}"
 
 
 def choose(service: Service, changed: list[WantedFile], interrupted: bool) -> str:
@@ -242,14 +272,24 @@ def apply(module: AnsibleModule, service: Service, changed: list[WantedFile], ac
             raise
         restored = put_back(service, before, units, marker, gently=action == "reload")
         ending = "It runs again with its former files." if restored else "It does not run with its former files either."
+        if is_new(service, before):
+            ending = "It is new, and nothing of it was left."
         module.fail_json(msg=f"{exc}\n{ending}", action=action, files=[file.path for file in changed], restored=restored)
     files.remove(marker)
     return action
 
 
+def is_new(service: Service, before: files.Snapshot) -> bool:
+    """Whether the unit itself is among the files, and was not there before."""
+    return service.unit_path in before.files and before.files[service.unit_path] is None
+
+
 def put_back(service: Service, before: files.Snapshot, units: bool, marker: str, gently: bool) -> bool:
     """The former files, and the service with them; `gently` without a restart where that is enough. True where it is ready again."""
     try:
+        if is_new(service, before):
+            with contextlib.suppress(SystemdError):
+                service.systemd.ctl("stop", service.unit)
         before.restore()
         files.remove(marker)
         if units:
@@ -257,6 +297,8 @@ def put_back(service: Service, before: files.Snapshot, units: bool, marker: str,
         with contextlib.suppress(SystemdError):
             # A unit that failed too often refuses to start until this.
             service.systemd.ctl("reset-failed", service.unit)
+        if is_new(service, before):
+            return False
         if gently and service.systemd.state(service.unit).running:
             with contextlib.suppress(ConfigError):
                 service.act("reload")
@@ -267,10 +309,20 @@ def put_back(service: Service, before: files.Snapshot, units: bool, marker: str,
     return True
 
 
+def absent(module: AnsibleModule, service: Service) -> None:
+    paths = [item["path"] for item in module.params["files"] if item["path"] != service.unit_path]
+    if module.check_mode:
+        there = [path for path in (service.unit_path, *paths, os.path.join(STATE_ROOT, service.name)) if os.path.lexists(path)]
+    else:
+        there = remove_service(service.name, paths, service.systemd)
+    module.exit_json(changed=bool(there), action="remove" if there else "none", files=[], removed=there)
+
+
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "service": {"type": "str", "required": True},
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "files": {
                 "type": "list",
                 "elements": "dict",
@@ -286,10 +338,10 @@ def main() -> None:
                     "reload": {"type": "bool", "default": False},
                 },
                 "mutually_exclusive": [("content", "secret_content")],
-                "required_one_of": [("content", "secret_content")],
             },
             "restart_needed": {"type": "list", "elements": "str", "default": []},
             "ready": {"type": "list", "elements": "str", "default": []},
+            "ready_url": {"type": "str"},
             "timeout": {"type": "int", "default": 60},
         },
         supports_check_mode=True,
@@ -297,9 +349,14 @@ def main() -> None:
         no_log=True,
     )
     systemd = Systemd(module.run_command)
-    service = Service(module.params["service"], module.params["ready"], module.params["timeout"], module.run_command, systemd)
+    service = Service(module.params, module.run_command, systemd)
     marker = os.path.join(STATE_ROOT, service.name.replace("/", "_"), "unfinished")
     try:
+        if module.params["state"] == "absent":
+            absent(module, service)
+        empty = [item["path"] for item in module.params["files"] if item["content"] is None and item["secret_content"] is None]
+        if empty:
+            module.fail_json(msg=f"{', '.join(empty)}: content or secret_content is missing in files")
         changed = [file for file in map(WantedFile, module.params["files"]) if file.changed]
         action = choose(service, changed, interrupted=os.path.exists(marker))
         enable = systemd.state(service.unit).enabled not in _ENABLED

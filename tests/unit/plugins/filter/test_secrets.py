@@ -4,6 +4,9 @@
 
 from __future__ import annotations
 
+import pytest
+from ansible.errors import AnsibleFilterError
+
 from ansible_collections.selfhosted.llm.plugins.filter.secrets import FilterModule
 
 
@@ -17,3 +20,12 @@ def test_what_an_environment_file_says() -> None:
     values = FilterModule().filters()["environment_values"]
     assert values('A="1"\nLITELLM_MASTER_KEY="sk-\\"x\\$y"\n') == {"A": "1", "LITELLM_MASTER_KEY": 'sk-"x$y'}
     assert values("") == {}
+
+
+def test_the_text_of_an_environment_file() -> None:
+    filters = FilterModule().filters()
+    text = filters["environment_text"]({"B": 8080, "A": 'it is "$5"'})
+    assert text == 'A="it is \\"\\$5\\""\nB="8080"\n'
+    assert filters["environment_values"](text) == {"A": 'it is "$5"', "B": "8080"}
+    with pytest.raises(AnsibleFilterError, match="line break"):
+        filters["environment_text"]({"A": "1\n2"})

@@ -15,6 +15,7 @@ from ansible_collections.selfhosted.llm.plugins.module_utils.systemd import (
     candidate_unit,
     format_environment,
     parse_environment,
+    quote_argument,
     unit_value,
 )
 
@@ -240,3 +241,29 @@ def test_journal_of_a_namespace() -> None:
     run = Runner()
     Systemd(run).journal("x.service", namespace="llm")
     assert [command[:2] for command in run.commands] == [["journalctl", "--namespace=llm"]] * 2
+
+
+# Commands
+
+
+@pytest.mark.parametrize(
+    ("argument", "quoted"),
+    [
+        ("--ctx-size", "--ctx-size"),
+        ("", '""'),
+        ("two words", '"two words"'),
+        ("it's", '"it\'s"'),
+        ('{"a": 1}', '"{\\"a\\": 1}"'),
+        ("C:\\x", '"C:\\\\x"'),
+        ("100%", "100%%"),
+        ("$HOME", "$$HOME"),
+        (";", '";"'),
+    ],
+)
+def test_an_argument_of_a_unit(argument: str, quoted: str) -> None:
+    assert quote_argument(argument) == quoted
+
+
+def test_an_argument_that_no_unit_can_carry() -> None:
+    with pytest.raises(ValueError, match="line break"):
+        quote_argument("a\nb")

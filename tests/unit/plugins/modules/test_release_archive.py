@@ -41,7 +41,7 @@ EXTRA = archive(lib__b="b")
 @pytest.fixture
 def mirror(monkeypatch: pytest.MonkeyPatch) -> t.Iterator[ScriptedHttp]:
     monkeypatch.setattr("time.sleep", lambda _seconds: None)
-    scripted = ScriptedHttp(monkeypatch, "ansible_collections.selfhosted.llm.plugins.modules.release_archive.open_url")
+    scripted = ScriptedHttp(monkeypatch, "ansible_collections.selfhosted.llm.plugins.module_utils.download.open_url")
     yield scripted
     scripted.done()
 

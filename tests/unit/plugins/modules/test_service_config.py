@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.selfhosted.llm.plugins.module_utils import deployment
 from ansible_collections.selfhosted.llm.plugins.modules import service_config
-from ansible_collections.selfhosted.llm.tests.unit.scripted_http import run_module
+from ansible_collections.selfhosted.llm.tests.unit.scripted_http import ScriptedHttp, run_module
 
 ME = pwd.getpwuid(os.getuid()).pw_name
 OURS = grp.getgrgid(os.getgid()).gr_name
@@ -44,6 +45,8 @@ class Machine:
         self.commands.append(" ".join(command[1:]))
         if verb == "reload" and "not by reload" in self.config.read_text(encoding="utf-8"):
             return 1, "", "it did not take it"
+        if verb in ("stop", "disable"):
+            self.running = False
         if verb in ("start", "restart", "reload"):
             self.running = "broken" not in self.config.read_text(encoding="utf-8")
         if verb == "enable":
@@ -55,18 +58,22 @@ class Machine:
 def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
     fake = Machine(tmp_path / "etc/db.conf")
     monkeypatch.setattr(AnsibleModule, "run_command", lambda _self, command, **options: fake.run(command, **options))
-    monkeypatch.setattr(service_config, "STATE_ROOT", str(tmp_path / "state"))
-    monkeypatch.setattr(service_config, "UNIT_DIR", str(tmp_path / "units"))
+    for module in (service_config, deployment):
+        monkeypatch.setattr(module, "STATE_ROOT", str(tmp_path / "state"))
+        monkeypatch.setattr(module, "UNIT_DIR", str(tmp_path / "units"))
     monkeypatch.setattr("time.sleep", lambda _seconds: None)
     return fake
 
 
 @pytest.fixture
 def deploy(machine: Machine, capsys: pytest.CaptureFixture[str]) -> t.Callable[..., dict[str, t.Any]]:
-    def run(content: str, check_mode: bool = False, more: list[dict[str, t.Any]] | None = None, **options: t.Any) -> dict[str, t.Any]:
+    def run(
+        content: str, check_mode: bool = False, more: list[dict[str, t.Any]] | None = None, ready_url: str | None = None, **options: t.Any
+    ) -> dict[str, t.Any]:
         file = {"path": str(machine.config), "content": content, "check": ["check", "{file}"], "owner": ME, "group": OURS, **options}
         files = [file, *({"owner": ME, "group": OURS, **other} for other in more or [])]
-        return run_module(capsys, service_config.main, {"service": "db", "files": files, "restart_needed": ["question", "now"]}, check_mode)
+        arguments = {"service": "db", "files": files, "restart_needed": ["question", "now"], "ready_url": ready_url, "timeout": 1}
+        return run_module(capsys, service_config.main, arguments, check_mode)
 
     return run
 
@@ -174,3 +181,85 @@ def test_secrets_are_not_shown(machine: Machine, deploy: t.Any, tmp_path: Path, 
     assert "hush" not in str(first) + str(second)
     assert second["diff"][0]["after"] == "(secret, changed)\n"
     assert (tmp_path / "key").read_text() == "hush-again"
+
+
+URL = "http://127.0.0.1:8080/health"
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> t.Iterator[ScriptedHttp]:
+    scripted = ScriptedHttp(monkeypatch)
+    yield scripted
+    scripted.done()
+
+
+def test_ready_is_when_it_answers(deploy: t.Any, server: ScriptedHttp) -> None:
+    server.expect("GET", "/health", status=503, answer={"error": {"message": "Loading model"}})
+    server.expect("GET", "/health", answer={"status": "ok"})
+    assert deploy("one\n", ready_url=URL)["action"] == "restart"
+
+
+def test_what_it_answers_instead_is_said(deploy: t.Any, server: ScriptedHttp, monkeypatch: pytest.MonkeyPatch) -> None:
+    deploy("zero\n")
+    clock = iter(range(100))
+    monkeypatch.setattr("time.monotonic", lambda: float(next(clock)))
+    server.expect("GET", "/health", status=503, answer={"error": {"message": "Loading model"}})
+    server.expect("GET", "/health", answer={"status": "ok"})
+    result = deploy("one\n", ready_url=URL)
+    assert result["failed"]
+    assert "was not ready after 1 seconds: http://127.0.0.1:8080/health answered 503: Loading model" in result["msg"]
+
+
+def test_the_answer_of_something_else_is_none(
+    machine: Machine, deploy: t.Any, server: ScriptedHttp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deploy("zero\n")
+
+    def ended(_client: t.Any, request: t.Any, _timeout: float) -> t.Any:
+        machine.running = False
+        return server.open_url(request.full_url)
+
+    monkeypatch.setattr("ansible_collections.selfhosted.llm.plugins.module_utils.http.ApiClient._send", ended)
+    server.expect("GET", "/health", answer={"status": "ok"})
+    server.expect("GET", "/health", answer={"status": "ok"})
+    result = deploy("one\n", ready_url=URL)
+    assert (result["failed"], result["restored"]) == (True, False)
+
+
+def test_a_new_unit_that_does_not_run_is_not_left(machine: Machine, deploy: t.Any, tmp_path: Path) -> None:
+    unit = {"path": str(tmp_path / "units/db.service"), "content": "[Service]\n"}
+    machine.running = False
+    result = deploy("broken\n", more=[unit])
+    assert (result["failed"], result["restored"]) == (True, False)
+    assert "It is new, and nothing of it was left" in result["msg"]
+    assert machine.commands == ["daemon-reload", "start db.service", "stop db.service", "daemon-reload", "reset-failed db.service"]
+    assert not machine.config.exists()
+    assert list((tmp_path / "units").iterdir()) == []
+
+
+def test_a_unit_of_its_own_is_put_back(machine: Machine, deploy: t.Any, tmp_path: Path) -> None:
+    unit = {"path": str(tmp_path / "units/db.service"), "content": "[Service]\n"}
+    deploy("one\n", more=[unit])
+    result = deploy("broken\n", more=[{**unit, "content": "[Service]\nNice=1\n"}])
+    assert (result["failed"], result["restored"]) == (True, True)
+    assert (tmp_path / "units/db.service").read_text() == "[Service]\n"
+
+
+def test_removed_with_all_its_files(machine: Machine, deploy: t.Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    unit = tmp_path / "units/db.service"
+    deploy("one\n", more=[{"path": str(unit), "content": "[Service]\n"}])
+    arguments = {"service": "db", "state": "absent", "files": [{"path": str(machine.config)}]}
+    planned = run_module(capsys, service_config.main, arguments, check_mode=True)
+    assert (planned["changed"], planned["action"]) == (True, "remove")
+    assert machine.config.exists()
+    removed = run_module(capsys, service_config.main, arguments)
+    assert (removed["changed"], removed["removed"]) == (True, [str(unit), str(machine.config), str(tmp_path / "state/db")])
+    assert removed["removed"] == planned["removed"]
+    assert machine.commands[-2:] == ["disable --now db.service", "daemon-reload"]
+    assert not machine.config.exists()
+    assert not run_module(capsys, service_config.main, arguments)["changed"]
+
+
+def test_a_file_without_content(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+    result = run_module(capsys, service_config.main, {"service": "db", "files": [{"path": str(machine.config)}]})
+    assert f"{machine.config}: content or secret_content is missing" in result["msg"]
