@@ -91,8 +91,7 @@ def _own_file(path: str, source: str | None) -> list[str]:
     try:
         body = ast.parse(source, path).body
     except (SyntaxError, ValueError) as exc:
-        line = getattr(exc, "lineno", None)
-        return [f"litellm_proxy_custom_auth: {path} is not valid Python{f', see line {line}' if line else ''}. Correct it."]
+        return [f"litellm_proxy_custom_auth: {path} is not valid Python: {exc}. Correct it."]
     for node in body:
         if isinstance(node, ast.AsyncFunctionDef) and node.name == FUNCTION:
             return []

@@ -116,7 +116,10 @@ def test_no_problem() -> None:
         ),
         ({"custom_auth": "", "key_prefixes": [], "tiers": {}}, "litellm_proxy_auth_url: set, but nobody asks the backend"),
         ({"custom_auth": "my.py", "source": None}, "litellm_proxy_custom_auth: the control node has no file my.py"),
-        ({"custom_auth": "my.py", "source": "\n def x("}, "litellm_proxy_custom_auth: my.py is not valid Python, see line 2"),
+        (
+            {"custom_auth": "my.py", "source": "\n def x("},
+            "litellm_proxy_custom_auth: my.py is not valid Python: unexpected indent (my.py, line 2)",
+        ),
         ({"custom_auth": "my.py", "source": "def user_api_key_auth(): ..."}, "litellm_proxy_custom_auth: my.py has no `async def"),
     ],
 )
