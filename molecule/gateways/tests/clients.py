@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import itertools
+import ssl
 import threading
 import time
 from collections import Counter
@@ -14,9 +15,12 @@ import httpx2 as httpx
 
 
 class Clients:
-    """`count` clients ask in the background, until `finish`. `failed` holds every request that no gateway answered with 200."""
+    """`count` clients ask in the background, until `finish`. `failed` holds every request that no gateway answered with 200.
 
-    def __init__(self, urls: list[str], key: str, model: str, count: int = 4) -> None:
+    With `name` the addresses are asked for a service of that name, whose certificate `verify` judges.
+    """
+
+    def __init__(self, urls: list[str], key: str, model: str, count: int = 4, name: str = "", verify: ssl.SSLContext | bool = True) -> None:
         self.answered: Counter[str] = Counter()
         self.failed: list[str] = []
         self.moved = 0  # no connection: the request was never sent
@@ -24,7 +28,9 @@ class Clients:
         self._urls = urls
         self._body = {"model": model, "max_tokens": 4}
         # A connection of its own for each request: one that a gateway closes while it is idle proves nothing.
-        self._headers = {"Authorization": f"Bearer {key}", "Connection": "close"}
+        self._headers = {"Authorization": f"Bearer {key}", "Connection": "close", **({"Host": name} if name else {})}
+        self._extensions = {"sni_hostname": name} if name else {}
+        self._verify = verify
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._run, args=(number,), daemon=True) for number in range(count)]
@@ -32,7 +38,7 @@ class Clients:
             thread.start()
 
     def _run(self, first: int) -> None:
-        with httpx.Client(timeout=60, trust_env=False) as client:
+        with httpx.Client(timeout=60, trust_env=False, verify=self._verify) as client:
             for number in itertools.count(first):
                 if self._stop.is_set():
                     return
@@ -44,7 +50,7 @@ class Clients:
         problem = ""
         for url in (self._urls * 2)[number % len(self._urls) :][: len(self._urls)]:
             try:
-                answer = client.post(f"{url}/v1/chat/completions", json=body, headers=self._headers)
+                answer = client.post(f"{url}/v1/chat/completions", json=body, headers=self._headers, extensions=self._extensions)
             except httpx.TransportError as error:
                 problem = f"{url}: {type(error).__name__} {error}"
                 with self._lock:
