@@ -24,6 +24,8 @@ MIN_CHUNKS = 2
 # So was one of several pieces that took this long, and nearly all of it until its first piece: a model needs time for the others, too. Of a
 # faster one nothing can be said, and nobody would notice.
 SLOW_STREAM, LATE_CHUNKS, ALL_AT_ONCE = 0.5, 5, 0.01
+# Seconds that are too many for pieces that were there already, however long the first one took.
+NOT_AT_ONCE = 0.02
 # A model that says one word now and then, or that must first be loaded, is asked again.
 STREAM_ATTEMPTS = 3
 
@@ -271,7 +273,7 @@ class Checker:
 def _all_at_once(answer: Answer) -> bool:
     if answer.ttft is None or answer.chunks < LATE_CHUNKS or answer.seconds < SLOW_STREAM:
         return False
-    return answer.seconds - answer.ttft < ALL_AT_ONCE * answer.seconds
+    return answer.seconds - answer.ttft < min(NOT_AT_ONCE, ALL_AT_ONCE * answer.seconds)
 
 
 def _known_backend(model: Model, answer: Answer) -> None:

@@ -348,8 +348,8 @@ def test_pieces_that_come_all_at_once_were_collected_on_the_way(run: t.Any, api:
 
 @pytest.mark.parametrize(
     "answer",
-    [stream(0.1, 1.0), stream(5.0, 5.2), stream(0.02, 0.0201), stream(0.6, 0.601, chunks=3)],
-    ids=["as they are made", "after a long queue", "too fast to tell", "too few to tell"],
+    [stream(0.1, 1.0), stream(5.0, 5.2), stream(9.0, 9.03), stream(0.02, 0.0201), stream(0.6, 0.601, chunks=3)],
+    ids=["as they are made", "after a queue", "by a busy gateway", "too fast to tell", "too few to tell"],
 )
 def test_pieces_that_come_as_they_are_made(run: t.Any, api: FakeOpenAI, answers: list[Answer], answer: Answer) -> None:
     answers.append(answer)
@@ -357,7 +357,7 @@ def test_pieces_that_come_as_they_are_made(run: t.Any, api: FakeOpenAI, answers:
 
 
 def test_a_model_that_must_first_be_loaded_is_asked_again(run: t.Any, api: FakeOpenAI, answers: list[Answer]) -> None:
-    answers += [stream(30.0, 30.1), stream(0.1, 0.4), stream(0.1, 0.4)]
+    answers += [stream(30.0, 30.01), stream(0.1, 0.4), stream(0.1, 0.4)]
     assert run(api, checks=["stream"])["ok"]
     assert len(answers) == 1
 
