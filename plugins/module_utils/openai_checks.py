@@ -21,7 +21,12 @@ GROUPS = ["models", "auth", "unknown_model", "chat", "stream", "embeddings", "ke
 FREE_GROUPS = ["models", "auth", "unknown_model"]
 # A stream of an answer this long that comes in one piece was collected on the way.
 MIN_CHUNKS = 2
-# A model that says one word now and then is asked again.
+# So was one of several pieces that took this long, and nearly all of it until its first piece: a model needs time for the others, too. Of a
+# faster one nothing can be said, and nobody would notice.
+SLOW_STREAM, LATE_CHUNKS, ALL_AT_ONCE = 0.5, 5, 0.01
+# Seconds that are too many for pieces that were there already, however long the first one took.
+NOT_AT_ONCE = 0.02
+# A model that says one word now and then, or that must first be loaded, is asked again.
 STREAM_ATTEMPTS = 3
 
 
@@ -190,13 +195,19 @@ class Checker:
         def check(details: dict[str, t.Any]) -> str:
             for _attempt in range(STREAM_ATTEMPTS):
                 answer = self.client.stream_chat(model.name, long_prompt(), self.plan.max_tokens)
-                if answer.chunks >= MIN_CHUNKS:
+                if answer.chunks >= MIN_CHUNKS and not _all_at_once(answer):
                     break
             details.update(model=model.name, backend=answer.backend, chunks=answer.chunks, seconds=round(answer.seconds, 4))
             details.update(ttft=None if answer.ttft is None else round(answer.ttft, 4), finish_reason=answer.finish_reason)
             if answer.chunks < MIN_CHUNKS:
                 raise CheckError(
                     PROTOCOL, f"the answer came in {answer.chunks} piece: something on the way collects it, or the model said nothing"
+                )
+            if _all_at_once(answer):
+                raise CheckError(
+                    PROTOCOL,
+                    f"all {answer.chunks} pieces came at once after {answer.ttft:.1f} s, {STREAM_ATTEMPTS} times: "
+                    "something on the way collects them, such as a proxy that buffers",
                 )
             if not answer.finish_reason:
                 raise CheckError(PROTOCOL, "the stream ended with [DONE] but without a finish_reason: the answer may be cut")
@@ -257,6 +268,12 @@ class Checker:
         if model.mode == "embedding":
             return lambda number: self.client.embed(model.name, [long_prompt(number)])
         return lambda number: self.client.stream_chat(model.name, long_prompt(number), self.plan.max_tokens)
+
+
+def _all_at_once(answer: Answer) -> bool:
+    if answer.ttft is None or answer.chunks < LATE_CHUNKS or answer.seconds < SLOW_STREAM:
+        return False
+    return answer.seconds - answer.ttft < min(NOT_AT_ONCE, ALL_AT_ONCE * answer.seconds)
 
 
 def _known_backend(model: Model, answer: Answer) -> None:

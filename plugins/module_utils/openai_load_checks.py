@@ -57,11 +57,11 @@ class LoadChecks:
         self.checks.run(f"every backend of {self.model.name} takes part", GROUP, self._shares)
         return self.numbers
 
-    def _measure(self, size: LoadSize, phase: str = "") -> None:
+    def _measure(self, size: LoadSize) -> None:
         """Fills the numbers, or raises what the requests failed with."""
         # A backend that must first load the model would count as slow, and get no share.
         warm_up = run_load(self.ask, size.concurrency, size.concurrency)
-        _expect_answers(warm_up, phase + "warm-up ")
+        _expect_answers(warm_up, "warm-up ")
         load = run_load(self.ask, size.requests, size.concurrency, self.plan.seconds)
         self.numbers.clear()
         self.numbers.update(analyse(load, self.model.backends), model=self.model.name, mode=self.model.mode)
@@ -71,7 +71,7 @@ class LoadChecks:
             streamed=self.model.mode != "embedding",
             warm_up_seconds=round(warm_up.seconds, 3),
         )
-        _expect_answers(load, phase)
+        _expect_answers(load)
 
     def _load(self, details: Details) -> str:
         size = self.plan.size(len(self.model.backends))
@@ -116,7 +116,10 @@ class LoadChecks:
             if problems and not self.numbers["failed"]:
                 # Where answers come faster than the gateway asks, few are in flight, and least-busy rightly stays with those listed first.
                 again = f"under twice the load, as {self.numbers['requests']} requests did not reach every backend: "
-                self._measure(self.plan.size(len(model.backends)).doubled(), "second ")
+                try:
+                    self._measure(self.plan.size(len(model.backends)).doubled())
+                except CheckError as exc:
+                    raise CheckError(exc.layer, f"{'; '.join(problems)}. Under twice the load {exc.message}") from exc
                 self.numbers["first_load"] = details["first_load"] = problems
                 problems = self._problems()
         finally:

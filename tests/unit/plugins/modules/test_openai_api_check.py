@@ -4,14 +4,18 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import socket
 import threading
 import typing as t
+from types import SimpleNamespace
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
 
+from ansible_collections.selfhosted.llm.plugins.module_utils import openai_load
+from ansible_collections.selfhosted.llm.plugins.module_utils.openai_client import Answer, OpenAIClient
 from ansible_collections.selfhosted.llm.plugins.modules import openai_api_check
 from ansible_collections.selfhosted.llm.tests.unit.plugins.modules.fake_openai import KEY, FakeOpenAI, self_signed
 
@@ -320,6 +324,44 @@ def test_a_stream_in_one_piece_was_collected_on_the_way(run: t.Any, api: FakeOpe
     assert failed(run(api, checks=["stream"]))[0][1] == "protocol"
 
 
+@pytest.fixture(name="answers")
+def fixture_answers(monkeypatch: pytest.MonkeyPatch) -> list[Answer]:
+    """The streams that come back, instead of those of the server; each time is the answer's own, not that of a clock."""
+    streams: list[Answer] = []
+    monkeypatch.setattr(OpenAIClient, "stream_chat", lambda *_arguments: streams.pop(0))
+    return streams
+
+
+def stream(ttft: float, seconds: float, chunks: int = 12) -> Answer:
+    answer = Answer()
+    answer.ttft, answer.seconds, answer.chunks, answer.finish_reason = ttft, seconds, chunks, "stop"
+    return answer
+
+
+def test_pieces_that_come_all_at_once_were_collected_on_the_way(run: t.Any, api: FakeOpenAI, answers: list[Answer]) -> None:
+    """As through a proxy that buffers: silence while the model works, then the whole answer."""
+    answers += [stream(0.6, 0.601), stream(0.61, 0.612), stream(0.6, 0.601)]
+    result = run(api, checks=["stream"])
+    assert failed(result) == [("streamed chat with phi3", "protocol")]
+    assert "all 12 pieces came at once after 0.6 s, 3 times" in result["msg"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [stream(0.1, 1.0), stream(5.0, 5.2), stream(9.0, 9.03), stream(0.02, 0.0201), stream(0.6, 0.601, chunks=3)],
+    ids=["as they are made", "after a queue", "by a busy gateway", "too fast to tell", "too few to tell"],
+)
+def test_pieces_that_come_as_they_are_made(run: t.Any, api: FakeOpenAI, answers: list[Answer], answer: Answer) -> None:
+    answers.append(answer)
+    assert run(api, checks=["stream"])["ok"]
+
+
+def test_a_model_that_must_first_be_loaded_is_asked_again(run: t.Any, api: FakeOpenAI, answers: list[Answer]) -> None:
+    answers += [stream(30.0, 30.01), stream(0.1, 0.4), stream(0.1, 0.4)]
+    assert run(api, checks=["stream"])["ok"]
+    assert len(answers) == 1
+
+
 @pytest.mark.parametrize("vectors", [[], [[]], [[], []], [[1.0], [1.0, 2.0]], [[0.0], [0.0]], [["a"], [1.0]], ["x", "y"]])
 def test_bad_vectors(run: t.Any, api: FakeOpenAI, vectors: t.Any) -> None:
     api.vectors = vectors
@@ -367,15 +409,17 @@ def test_the_second_load_is_too_much(run: t.Any, api: FakeOpenAI) -> None:
     api.fails_after = 4 + 12
     result = run(api, checks=["load"])
     assert failed(result) == [("every backend of phi3 takes part", "backend")]
-    assert "8 of 8 second warm-up requests failed" in result["msg"]
+    assert "phi3@b answered 0 of 12 requests" in result["msg"]
+    assert "Under twice the load 8 of 8 warm-up requests failed" in result["msg"]
 
 
-def test_a_load_that_takes_too_long_is_cut_short(run: t.Any, api: FakeOpenAI) -> None:
-    api.delay = 0.1
-    result = run(api, checks=["load"], load={"requests": 2000, "concurrency": 4, "seconds": 0.35})
+def test_a_load_that_takes_too_long_is_cut_short(run: t.Any, api: FakeOpenAI, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Each look at the clock is a second later.
+    monkeypatch.setattr(openai_load, "time", SimpleNamespace(monotonic=itertools.count().__next__))
+    result = run(api, checks=["load"], load={"requests": 2000, "concurrency": 4, "seconds": 60})
     assert failed(result) == []
-    assert 8 <= result["load"][0]["answered"] <= 20
-    assert "more not sent after 0.35 s" in only(result, "load")[0]["message"]
+    assert 8 <= result["load"][0]["answered"] <= 60
+    assert "more not sent after 60 s" in only(result, "load")[0]["message"]
 
 
 def test_skew_is_held_against_min_share(run: t.Any, api: FakeOpenAI) -> None:
