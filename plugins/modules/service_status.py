@@ -39,6 +39,12 @@ options:
         description:
           - Port on loopback of a service without O(services[].url). It is healthy when its unit is active and it takes a connection.
         type: int
+      command:
+        description:
+          - Command that succeeds when a service without O(services[].url) and O(services[].port) is healthy. Its unit has to be active too.
+        type: list
+        elements: str
+        default: []
       models:
         description: Path of its list of models. Empty where it has none.
         type: str
@@ -91,7 +97,7 @@ services:
       description: Name of the live release.
       type: str
     healthy:
-      description: Whether O(services[].health) answered 200, or O(services[].port) took a connection.
+      description: Whether O(services[].health) answered 200, O(services[].port) took a connection, or O(services[].command) succeeded.
       type: bool
     health:
       description: V(ok), or what was wrong.
@@ -110,7 +116,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.selfhosted.llm.plugins.module_utils import files
 from ansible_collections.selfhosted.llm.plugins.module_utils.http import ApiClient, ApiError
-from ansible_collections.selfhosted.llm.plugins.module_utils.systemd import Systemd
+from ansible_collections.selfhosted.llm.plugins.module_utils.systemd import RunCommand, Systemd
 
 SERVICE_OPTIONS = {
     "name": {"type": "str", "required": True},
@@ -118,6 +124,7 @@ SERVICE_OPTIONS = {
     "url": {"type": "str", "default": ""},
     "health": {"type": "str", "default": ""},
     "port": {"type": "int"},
+    "command": {"type": "list", "elements": "str", "default": []},
     "models": {"type": "str", "default": ""},
     "token": {"type": "str", "default": "", "no_log": True},
 }
@@ -140,7 +147,14 @@ def port_problem(port: int) -> str:
     return ""
 
 
-def look_at(service: dict[str, t.Any], systemd: Systemd) -> dict[str, t.Any]:
+def command_problem(command: list[str], run: RunCommand) -> str:
+    """What the command said when it failed, or nothing."""
+    code, out, err = run(command)
+    said = [line for line in (err or out).splitlines() if line.strip()]
+    return (said[-1] if said else f"{command[0]} ended with {code}") if code else ""
+
+
+def look_at(service: dict[str, t.Any], systemd: Systemd, run: RunCommand) -> dict[str, t.Any]:
     state = systemd.state(f"{service['name']}.service")
     try:
         target = files.link_target(service["current"]) if service["current"] else None
@@ -158,8 +172,10 @@ def look_at(service: dict[str, t.Any], systemd: Systemd) -> dict[str, t.Any]:
     }
     if state.load == "not-found":
         return found
-    if service["port"]:
-        problem = port_problem(service["port"]) if state.active == "active" else f"the unit is {state.active}"
+    if not service["url"]:
+        problem = "" if state.active == "active" else f"the unit is {state.active}"
+        if not problem:
+            problem = port_problem(service["port"]) if service["port"] else command_problem(service["command"], run)
         found.update(healthy=not problem, health=problem or "ok")
         return found
     client = ApiClient(service["url"], token=service["token"] or None, timeout=10, use_proxy=False)
@@ -181,14 +197,14 @@ def main() -> None:
                 "elements": "dict",
                 "required": True,
                 "options": SERVICE_OPTIONS,
-                "required_one_of": [("url", "port")],
+                "required_one_of": [("url", "port", "command")],
                 "required_by": {"url": ("health",)},
             }
         },
         supports_check_mode=True,
     )
     systemd = Systemd(module.run_command)
-    module.exit_json(changed=False, services=[look_at(service, systemd) for service in module.params["services"]])
+    module.exit_json(changed=False, services=[look_at(service, systemd, module.run_command) for service in module.params["services"]])
 
 
 if __name__ == "__main__":
