@@ -40,8 +40,14 @@ options:
       port:
         description:
           - Port on loopback of a service without O(services[].url). It is healthy when its unit is active and it takes a connection.
-          - A service that has neither is healthy when its unit is active.
+          - A service that has no O(services[].command) either is healthy when its unit is active.
         type: int
+      command:
+        description:
+          - Command that succeeds when a service without O(services[].url) and O(services[].port) is healthy. Its unit has to be active too.
+        type: list
+        elements: str
+        default: []
       models:
         description: Path of its list of models. Empty where it has none.
         type: str
@@ -98,7 +104,9 @@ services:
       description: Name of the live release.
       type: str
     healthy:
-      description: Whether O(services[].health) answered 200, O(services[].port) took a connection, or the unit without these is active.
+      description: >-
+        Whether O(services[].health) answered 200, O(services[].port) took a connection, O(services[].command) succeeded, or the unit without these
+        is active.
       type: bool
     health:
       description: V(ok), or what was wrong.
@@ -117,7 +125,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.selfhosted.llm.plugins.module_utils import files
 from ansible_collections.selfhosted.llm.plugins.module_utils.http import ApiClient, ApiError
-from ansible_collections.selfhosted.llm.plugins.module_utils.systemd import Systemd
+from ansible_collections.selfhosted.llm.plugins.module_utils.systemd import RunCommand, Systemd
 
 SERVICE_OPTIONS = {
     "name": {"type": "str", "required": True},
@@ -125,6 +133,7 @@ SERVICE_OPTIONS = {
     "url": {"type": "str", "default": ""},
     "health": {"type": "str", "default": ""},
     "port": {"type": "int"},
+    "command": {"type": "list", "elements": "str", "default": []},
     "models": {"type": "str", "default": ""},
     "token": {"type": "str", "default": "", "no_log": True},
 }
@@ -147,7 +156,14 @@ def port_problem(port: int) -> str:
     return ""
 
 
-def look_at(service: dict[str, t.Any], systemd: Systemd) -> dict[str, t.Any]:
+def command_problem(command: list[str], run: RunCommand) -> str:
+    """What the command said when it failed, or nothing."""
+    code, out, err = run(command)
+    said = [line for line in (err or out).splitlines() if line.strip()]
+    return (said[-1] if said else f"{command[0]} ended with {code}") if code else ""
+
+
+def look_at(service: dict[str, t.Any], systemd: Systemd, run: RunCommand) -> dict[str, t.Any]:
     state = systemd.state(f"{service['name']}.service")
     try:
         target = files.link_target(service["current"]) if service["current"] else None
@@ -166,7 +182,11 @@ def look_at(service: dict[str, t.Any], systemd: Systemd) -> dict[str, t.Any]:
     if state.load == "not-found":
         return found
     if not service["url"]:
-        problem = f"the unit is {state.active}" if state.active != "active" else port_problem(service["port"]) if service["port"] else ""
+        problem = "" if state.active == "active" else f"the unit is {state.active}"
+        if not problem and service["port"]:
+            problem = port_problem(service["port"])
+        elif not problem and service["command"]:
+            problem = command_problem(service["command"], run)
         found.update(healthy=not problem, health=problem or "ok")
         return found
     client = ApiClient(service["url"], token=service["token"] or None, timeout=10, use_proxy=False)
@@ -202,7 +222,7 @@ def main() -> None:
     )
     systemd = Systemd(module.run_command)
     services = [one for service in module.params["services"] for one in expanded(service, systemd)]
-    module.exit_json(changed=False, services=[look_at(service, systemd) for service in services])
+    module.exit_json(changed=False, services=[look_at(service, systemd, module.run_command) for service in services])
 
 
 if __name__ == "__main__":

@@ -239,11 +239,11 @@ def report(tunnel: Tunnel, wait: float, pause: float = 1) -> int:
     return 0
 
 
-def main() -> int:
+def main() -> int | str:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tunnel", help="name of the tunnel")
     mode = parser.add_mutually_exclusive_group()
-    mode.add_argument("--connected", action="store_true", help="only say by the exit code whether it is connected and open")
+    mode.add_argument("--connected", action="store_true", help="only say whether it is connected and open")
     mode.add_argument("--report", action="store_true", help="print the state of each forward as JSON")
     parser.add_argument(
         "--wait", type=float, default=0, metavar="SECONDS", help="with --report, how long to wait for a tunnel that is down"
@@ -258,7 +258,7 @@ def main() -> int:
     except FileNotFoundError:
         sys.exit(f"there is no tunnel {arguments.tunnel}: {path} is missing")
     if arguments.connected:
-        return 0 if tunnel.connected() else 1
+        return 0 if tunnel.connected() else f"{tunnel.name}: not connected to the server, or a forward was refused"
     if arguments.report:
         return report(tunnel, arguments.wait)
     return watch(tunnel, Failures(os.path.join(STATE, arguments.tunnel)))

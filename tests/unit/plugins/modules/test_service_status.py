@@ -31,6 +31,8 @@ def units(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     answers = {"litellm.service": UP}
 
     def run_command(_self: t.Any, command: list[str], **_options: t.Any) -> tuple[int, str, str]:
+        if command[0] == "check-tunnel":
+            return (0, "", "") if command[1] == "up" else (1, "", "a warning\nnot connected\n")
         assert command[0] == "systemctl", "it reads only"
         if command[1] == "list-unit-files":
             return 0, answers.get(f"files {command[-1]}", ""), ""
@@ -132,6 +134,15 @@ def test_a_pattern(units: dict[str, str], capsys: pytest.CaptureFixture[str]) ->
         ("llm-tunnel-gw-1", True, "ok"),
         ("llm-tunnel-gw-2", False, "the unit is inactive"),
     ]
+
+
+@pytest.mark.parametrize(("answer", "health"), [("up", "ok"), ("down", "not connected")])
+def test_one_that_a_command_tells_of(look: Look, server: ScriptedHttp, units: dict[str, str], answer: str, health: str) -> None:
+    units["tunnel.service"] = UP
+    found = look(name="tunnel", current="", url="", health="", command=["check-tunnel", answer])
+    assert (found["healthy"], found["health"]) == (health == "ok", health)
+    units["tunnel.service"] = UP.replace("ActiveState=active", "ActiveState=failed")
+    assert look(name="tunnel", url="", health="", command=["check-tunnel", answer])["health"] == "the unit is failed"
 
 
 def test_a_stopped_one(look: Look, server: ScriptedHttp, units: dict[str, str]) -> None:
