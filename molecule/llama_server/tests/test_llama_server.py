@@ -80,6 +80,14 @@ def test_it_does_what_it_was_told(host: Host) -> None:
     assert "--log-prefix" in host.check_output("systemctl show --property ExecStart --value llama-server-8090")
 
 
+def test_each_has_its_gpu(host: Host) -> None:
+    for port, gpu in ((8080, 'CUDA_VISIBLE_DEVICES="0"'), (8081, 'CUDA_VISIBLE_DEVICES="1"'), (8090, 'LLAMA_ARG_DEVICE="none"')):
+        assert gpu in host.file(f"/etc/llama-server/llama-server-{port}.env").content_string.splitlines()
+    for port, private in ((8081, "no"), (8090, "yes")):
+        shown = host.check_output("systemctl show --property DevicePolicy --property PrivateDevices %s", f"llama-server-{port}")
+        assert set(shown.split()) == {"DevicePolicy=closed", f"PrivateDevices={private}"}
+
+
 def test_the_key_is_roots_alone(host: Host) -> None:
     for name in ("env", "secrets"):
         file = host.file(f"/etc/llama-server/llama-server-8090.{name}")
