@@ -1,12 +1,11 @@
-#!/usr/bin/python3
 # Copyright (c) The selfhosted.llm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Keeps the certificate of an edge node, in one file with its key, so that nginx never sees half of a change.
 
-    edge-certificate renew     make what is missing or due: self-signed by an authority of its own, or else only what nginx can start with
-    edge-certificate acme      have certbot obtain what is missing or declared otherwise, and install it
-    edge-certificate deploy    install what certbot renewed (its deploy hook)
+    renew     make what is missing or due: self-signed by an authority of its own, or else only what nginx can start with
+    acme      have certbot obtain what is missing or declared otherwise, and install it
+    deploy    install what certbot renewed (its deploy hook)
 
 Each reloads nginx where the certificate is another one, and prints a line for everything that it made. With --dry-run it only prints.
 Settings are JSON, from standard input with --stdin, else from the file beside the certificate.
