@@ -9,6 +9,7 @@ import typing as t
 
 from ansible.errors import AnsibleFilterError
 
+from ansible_collections.selfhosted.llm.plugins.plugin_utils import observability
 from ansible_collections.selfhosted.llm.plugins.plugin_utils.custom_auth import handler_settings
 from ansible_collections.selfhosted.llm.plugins.plugin_utils.custom_auth import problems as custom_auth_problems
 from ansible_collections.selfhosted.llm.plugins.plugin_utils.litellm_config import ConfigError, build_config, problems
@@ -35,5 +36,8 @@ class FilterModule:
             "litellm_config": litellm_config,
             "litellm_problems": problems,
             "litellm_state_problems": state_problems,
+            "observability_environment": observability.environment,
+            "observability_problems": observability.problems,
+            "observability_secrets": observability.secret_environment,
             "variable_problems": variable_problems,
         }

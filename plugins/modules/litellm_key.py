@@ -55,7 +55,8 @@ options:
         default: []
       allowed_routes:
         description: >-
-          The only paths or groups of paths that the key may use, such as V(/metrics) or V(llm_api_routes). V([]) means all that its role may use.
+          The only paths, or groups of paths, that the key may use, such as V(/metrics) or V(llm_api_routes). V([]) means all that its role
+          may use.
         type: list
         elements: str
       team_id:

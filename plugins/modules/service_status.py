@@ -105,8 +105,8 @@ services:
       type: str
     healthy:
       description: >-
-        Whether O(services[].health) answered 200, O(services[].port) took a connection, O(services[].command) succeeded, or the unit without these
-        is active.
+        Whether O(services[].health) answered 200, O(services[].port) took a connection, O(services[].command) succeeded, or the unit
+        without these is active.
       type: bool
     health:
       description: V(ok), or what was wrong.

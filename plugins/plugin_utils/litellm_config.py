@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import typing as t
 
+from ansible_collections.selfhosted.llm.plugins.plugin_utils import observability
 from ansible_collections.selfhosted.llm.plugins.plugin_utils.secrets import weakness
 
 Mapping = t.Mapping[str, t.Any]
@@ -130,6 +131,7 @@ def build_config(model_list: t.Sequence[Mapping], settings: Mapping, extra: Mapp
     if settings.get("database"):
         _put(config, settings, _DATABASE_PLACES)
         config["general_settings"].update(_database(settings))
+    observability.apply(config, settings)
     return merge({"model_list": list(model_list), **config}, extra or {})
 
 

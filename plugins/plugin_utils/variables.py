@@ -24,7 +24,7 @@ def unknown(names: t.Iterable[str], known: t.Sequence[str]) -> list[str]:
 
 
 def _plain(value: t.Any) -> t.Any:
-    """The value without what Ansible attaches to each part of it: the validator copies that too, which takes seconds for a list of models."""
+    """The value without what Ansible attaches to each part of it: the validator would copy that too, which takes seconds for models."""
     if isinstance(value, t.Mapping):
         return {_plain(key): _plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):

@@ -56,7 +56,13 @@ def test_owners_and_modes(host, path, mode, user, group):
 
 
 def test_secrets_are_readable_by_root_alone(host):
-    for secret in (KEY, "key-of-the-gpu-server"):
+    for secret in (
+        KEY,
+        "key-of-the-gpu-server",
+        "sk-molecule-metrics-Nw7Rk2Vx9Hq4Zt",
+        "sk-lf-molecule-Jd8Yp3Wc6Lm5Gb",
+        "token-of-the-traces",
+    ):
         found = host.run(f"grep -rlF -- {secret} /etc /opt /var/lib /var/log /run --exclude-dir=credentials 2>/dev/null")
         files = found.stdout.split()
         assert "/etc/litellm/litellm.env" in files
