@@ -186,9 +186,15 @@ def server_endpoints(models: t.Any, hostvars: HostVars) -> list[dict[str, t.Any]
 
 
 def tunnelled_servers(models: t.Any, hostvars: HostVars) -> list[dict[str, t.Any]]:
-    """The servers that gateways reach through a tunnel: `host`, `port` there, and `tunnel_port` at the gateway's end."""
+    """The servers that gateways reach through a tunnel: `host`, `port` there, `tunnel_port` at the gateway's end, and how it is asked."""
     found = {
-        (server.host, server.port): {"host": server.host, "port": server.port, "tunnel_port": server.tunnel_port}
+        (server.host, server.port): {
+            "host": server.host,
+            "port": server.port,
+            "tunnel_port": server.tunnel_port,
+            "scheme": server.scheme,
+            "health": server.health,
+        }
         for server in servers_of(models, hostvars)
         if server.via == "tunnel"
     }

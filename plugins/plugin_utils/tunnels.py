@@ -14,7 +14,7 @@ import binascii
 import re
 import typing as t
 
-from ansible_collections.selfhosted.llm.plugins.plugin_utils.inventory import address_of
+from ansible_collections.selfhosted.llm.plugins.plugin_utils.hosts import address_of
 
 Mapping = t.Mapping[str, t.Any]
 Mappings = t.Sequence[Mapping]

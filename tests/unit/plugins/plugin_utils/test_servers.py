@@ -74,7 +74,9 @@ def test_the_same_declaration_through_tunnels() -> None:
     models = chat({"host": "gpu-1", "ports": 8080, "tunnel_ports": 18080}, {"host": "gpu-2", "ports": 8080})
     (entry,) = resolved_models(models, TUNNEL)
     assert [server["url"] for server in entry["servers"]] == ["http://127.0.0.1:18080/v1", "http://[fd00::2]:8080/v1"]
-    assert tunnelled_servers(models, TUNNEL) == [{"host": "gpu-1", "port": 8080, "tunnel_port": 18080}]
+    assert tunnelled_servers(models, TUNNEL) == [
+        {"host": "gpu-1", "port": 8080, "tunnel_port": 18080, "scheme": "http", "health": "/health"}
+    ]
     assert tunnelled_servers(models, LAN) == []
 
 
