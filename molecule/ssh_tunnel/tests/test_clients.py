@@ -13,7 +13,8 @@ import typing as t
 import pytest
 from testinfra.host import Host
 
-testinfra_hosts = ["ansible://gpu"]
+# Straight into the machines: these tests look often while they wait.
+testinfra_hosts = ["docker://tun-gpu12", "docker://tun-gpu13"]
 
 GATEWAYS = ["tun-gw12", "tun-gw13"]
 SETTINGS = "/etc/selfhosted-llm/tunnels"
@@ -48,10 +49,9 @@ def in_order(host: Host, gateway: str) -> bool:
     return {finding["verdict"] for finding in json.loads(report.stdout)} == {"open"} and through(host, gateway)
 
 
-def pids(host: Host, gateway: str, program: str) -> list[str]:
-    listed = host.check_output(f"systemctl show --property ControlGroup --value llm-tunnel-{gateway}")
-    found = host.run(f"for pid in $(cat /sys/fs/cgroup{listed}/cgroup.procs); do echo $pid $(cat /proc/$pid/comm); done").stdout
-    return [line.split()[0] for line in found.splitlines() if line.split()[1:] == [program]]
+def pids(host: Host, gateway: str, *programs: str) -> list[str]:
+    paths = {"ssh": "/usr/bin/ssh", "autossh": "/usr/lib/autossh/autossh"}
+    return str(host.run(f"pgrep -u llm-tunnel -f '^({'|'.join(paths[name] for name in programs)}) .* {gateway}$'").stdout).split()
 
 
 def journal(host: Host, unit: str, since: str) -> str:
@@ -186,37 +186,39 @@ def test_a_server_that_is_not_known_is_refused(host: Host) -> None:
 # --- what can go wrong --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("gateway", GATEWAYS)
+@pytest.fixture
+def gateway(host: Host) -> str:
+    """For what breaks something: the gateway of the other Debian, with a tunnel in order."""
+    other = {"tun-gpu12": "tun-gw13", "tun-gpu13": "tun-gw12"}[name(host)]
+    until(lambda: in_order(host, other), "the tunnel before")
+    return other
+
+
 @pytest.mark.parametrize("programs", [["ssh"], ["autossh"], ["ssh", "autossh"]])
 def test_killed(host: Host, gateway: str, programs: list[str]) -> None:
-    until(lambda: in_order(host, gateway), "the tunnel before")
-    victims = [pid for program in programs for pid in pids(host, gateway, program)]
+    victims = pids(host, gateway, *programs)
     assert len(victims) == len(programs)
     host.check_output(f"kill -9 {' '.join(victims)}")
     until(lambda: in_order(host, gateway), "the tunnel afterwards")
-    assert not set(victims) & set(pids(host, gateway, "ssh") + pids(host, gateway, "autossh"))
+    assert not set(victims) & set(pids(host, gateway, "ssh", "autossh"))
 
 
-@pytest.mark.parametrize("gateway", GATEWAYS)
 def test_sessions_killed_on_the_server(host: Host, gateway: str) -> None:
-    until(lambda: in_order(host, gateway), "the tunnel before")
     before = pids(host, gateway, "ssh")
     on(gateway).check_output("pkill -9 --uid llm-tunnel-server")
     until(lambda: in_order(host, gateway) and pids(host, gateway, "ssh") != before, "the tunnel afterwards")
 
 
-def test_sshd_restarted(host: Host) -> None:
+def test_sshd_restarted(host: Host, gateway: str) -> None:
     """A restart of sshd leaves its sessions, and so the tunnels."""
-    before = pids(host, "tun-gw12", "ssh")
-    on("tun-gw12").check_output("systemctl restart ssh")
-    until(lambda: in_order(host, "tun-gw12"), "the tunnel")
-    assert pids(host, "tun-gw12", "ssh") == before
+    before = pids(host, gateway, "ssh")
+    on(gateway).check_output("systemctl restart ssh")
+    until(lambda: in_order(host, gateway), "the tunnel")
+    assert pids(host, gateway, "ssh") == before
 
 
-def test_up_but_dead(host: Host) -> None:
+def test_up_but_dead(host: Host, gateway: str) -> None:
     """ssh is there and does nothing any more: only the health check can tell."""
-    gateway = "tun-gw12"
-    until(lambda: in_order(host, gateway), "the tunnel before")
     since, (victim,) = now(host), pids(host, gateway, "ssh")
     host.check_output(f"kill -STOP {victim}")
     assert host.service(f"llm-tunnel-{gateway}").is_running
@@ -224,12 +226,10 @@ def test_up_but_dead(host: Host) -> None:
     until(lambda: in_order(host, gateway), "the tunnel afterwards")
     said = journal(host, f"llm-tunnel-check@{gateway}", since)
     assert f"127.0.0.1:8080 answers here, but nothing comes through 127.0.0.1:{port(host)} of the server" in said
-    assert f"{gateway}: restarting the tunnel (failed checks in a row: 1)" in said
+    assert f"{gateway}: restarting the tunnel (failed checks in a row: " in said
 
 
-def test_the_network_is_gone_without_a_word(host: Host) -> None:
-    gateway = "tun-gw13"
-    until(lambda: in_order(host, gateway), "the tunnel before")
+def test_the_network_is_gone_without_a_word(host: Host, gateway: str) -> None:
     address = host.check_output(f"getent ahostsv4 {name(host)} | awk '{{print $1; exit}}'")
     before = pids(host, gateway, "ssh")
     on(gateway).check_output(f"ip route add blackhole {address}/32")
@@ -241,13 +241,11 @@ def test_the_network_is_gone_without_a_word(host: Host) -> None:
     until(lambda: in_order(host, gateway), "the tunnel afterwards")
 
 
-def test_a_target_that_is_down_is_left_alone(host: Host) -> None:
-    gateway = "tun-gw12"
-    until(lambda: in_order(host, gateway), "the tunnel before")
+def test_a_target_that_is_down_is_left_alone(host: Host, gateway: str) -> None:
     since, run = now(host), run_of(host, gateway)
     host.check_output("systemctl stop target")
     try:
-        left = "tun-gw12: the target 127.0.0.1:8080 takes no connections; the tunnel is left alone"
+        left = f"{gateway}: the target 127.0.0.1:8080 takes no connections; the tunnel is left alone"
         until(lambda: left in journal(host, f"llm-tunnel-check@{gateway}", since), "the word of the check")
         assert run_of(host, gateway) == run
         report = host.run(f"llm-tunnel-check --report {gateway}")
@@ -258,13 +256,11 @@ def test_a_target_that_is_down_is_left_alone(host: Host) -> None:
     assert run_of(host, gateway) == run
 
 
-def test_a_target_that_hangs_is_left_alone(host: Host) -> None:
-    gateway = "tun-gw12"
-    until(lambda: in_order(host, gateway), "the tunnel before")
+def test_a_target_that_hangs_is_left_alone(host: Host, gateway: str) -> None:
     since, run = now(host), run_of(host, gateway)
     host.check_output("systemctl kill --signal STOP target")
     try:
-        left = "tun-gw12: the target 127.0.0.1:8080 does not answer in time; the tunnel is left alone"
+        left = f"{gateway}: the target 127.0.0.1:8080 does not answer in time; the tunnel is left alone"
         until(lambda: left in journal(host, f"llm-tunnel-check@{gateway}", since), "the word of the check")
         assert run_of(host, gateway) == run
     finally:
@@ -272,9 +268,8 @@ def test_a_target_that_hangs_is_left_alone(host: Host) -> None:
     until(lambda: in_order(host, gateway), "the tunnel afterwards")
 
 
-def test_a_port_that_something_else_has(host: Host) -> None:
+def test_a_port_that_something_else_has(host: Host, gateway: str) -> None:
     """What a session that is dead and not noticed yet does too: the tunnel tries until the port is free."""
-    gateway = "tun-gw13"
     host.check_output(f"systemctl stop llm-tunnel-{gateway}")
     assert not host.service(f"llm-tunnel-check@{gateway}.timer").is_running
     on(gateway).check_output(f"systemd-run --unit squatter python3 -m http.server --bind 127.0.0.1 {port(host)}")
@@ -289,11 +284,11 @@ def test_a_port_that_something_else_has(host: Host) -> None:
     until(lambda: in_order(host, gateway), "the tunnel afterwards")
 
 
-def test_an_operator_may_stop_a_tunnel(host: Host) -> None:
+def test_an_operator_may_stop_a_tunnel(host: Host, gateway: str) -> None:
     """Its health check goes with it, and does not bring it back."""
-    host.check_output("systemctl stop llm-tunnel-tun-gw12")
-    assert host.run("systemctl start llm-tunnel-check@tun-gw12").rc != 0
-    assert not host.service("llm-tunnel-tun-gw12").is_running
-    host.check_output("systemctl start llm-tunnel-tun-gw12")
-    assert host.service("llm-tunnel-check@tun-gw12.timer").is_running
-    until(lambda: in_order(host, "tun-gw12"), "the tunnel afterwards")
+    host.check_output(f"systemctl stop llm-tunnel-{gateway}")
+    assert host.run(f"systemctl start llm-tunnel-check@{gateway}").rc != 0
+    assert not host.service(f"llm-tunnel-{gateway}").is_running
+    host.check_output(f"systemctl start llm-tunnel-{gateway}")
+    assert host.service(f"llm-tunnel-check@{gateway}.timer").is_running
+    until(lambda: in_order(host, gateway), "the tunnel afterwards")

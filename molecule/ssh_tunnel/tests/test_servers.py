@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 from testinfra.host import Host
 
-testinfra_hosts = ["ansible://litellm"]
+testinfra_hosts = ["docker://tun-gw12", "docker://tun-gw13"]
 
 PORTS = {"tun-gpu12": 18012, "tun-gpu13": 18013}
 

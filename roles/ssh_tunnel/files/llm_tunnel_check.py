@@ -120,7 +120,8 @@ class Tunnel:
     def look_at(self, forward: dict[str, str]) -> Finding:
         finding = self._once(forward)
         for _ in range(self._attempts - 1):
-            if finding.verdict is not Verdict.DEAD:
+            # A target that has just come up looks blocked for a moment.
+            if finding.verdict not in (Verdict.DEAD, Verdict.BLOCKED):
                 break
             finding = self._once(forward)
         return finding
@@ -175,9 +176,8 @@ class Tunnel:
             return Finding(Verdict.TARGET, f"the target {target} of the server {through.value}; the tunnel is left alone")
         return Finding(Verdict.OPEN, f"{target} of the server is asked through {listen}")
 
-    @staticmethod
-    def _not_connected() -> Finding:
-        return Finding(Verdict.DOWN, "ssh is not connected to the server, or the server refused a forward")
+    def _not_connected(self) -> Finding:
+        return Finding(Verdict.DOWN, f"not connected, or a forward was refused: journalctl -u llm-tunnel-{self.name} has the reason")
 
 
 def worth_a_restart(verdict: Verdict, failures: int) -> bool:
@@ -258,7 +258,7 @@ def main() -> int | str:
     except FileNotFoundError:
         sys.exit(f"there is no tunnel {arguments.tunnel}: {path} is missing")
     if arguments.connected:
-        return 0 if tunnel.connected() else f"{tunnel.name}: not connected to the server, or a forward was refused"
+        return 0 if tunnel.connected() else f"{tunnel.name}: not connected, or a forward was refused"
     if arguments.report:
         return report(tunnel, arguments.wait)
     return watch(tunnel, Failures(os.path.join(STATE, arguments.tunnel)))

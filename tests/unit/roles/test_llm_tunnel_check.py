@@ -129,6 +129,10 @@ def test_a_tunnel_is_not_dead_before_the_last_attempt() -> None:
     assert [place for place, _health, _timeout in network.asked] == [LOOP, TARGET] * 3
 
 
+def test_a_target_that_has_just_come_up_is_not_blocked() -> None:
+    assert tunnel(Network({LOOP: [CLOSED, DATA], TARGET: DATA}), reverse()).look()[0].verdict is check.Verdict.OPEN
+
+
 def test_connected_is_asked_twice() -> None:
     """A connection also ends when ssh does, right after the server has refused a forward."""
     assert tunnel(Network({CONTROL: CLOSED}), reverse()).connected()
