@@ -151,8 +151,8 @@ class Systemd:
         """The end of a unit's log; `since` is in seconds of the epoch."""
         command = ["journalctl", *([f"--namespace={namespace}"] if namespace else [])]
         self._run([*command, "--sync"])
-        command += ["--no-pager", "--output", "cat", "--lines", str(lines), "--unit", unit]
-        if since is not None:
-            command += ["--since", f"@{int(since)}"]
+        command += ["--no-pager", "--output", "cat", "--unit", unit]
+        # With both, systemd 252 shows the first lines since then, not the last ones.
+        command += ["--lines", str(lines)] if since is None else ["--since", f"@{int(since)}"]
         _code, out, err = self._run(command)
-        return out.strip() or err.strip() or "(the journal has nothing of it)"
+        return "\n".join(out.strip().splitlines()[-lines:]) or err.strip() or "(the journal has nothing of it)"

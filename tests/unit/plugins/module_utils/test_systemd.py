@@ -229,7 +229,16 @@ def test_journal() -> None:
     command = " ".join(run.commands[1])
     assert "--unit x.service" in command
     assert "--since @1700000000" in command
-    assert "--lines 60" in command
+    # systemd 252 would show the first lines.
+    assert "--lines" not in command
+
+
+def test_the_end_of_a_long_journal() -> None:
+    long = "".join(f"{number}\n" for number in range(100))
+    assert Systemd(Runner((0, "", ""), (0, long, ""))).journal("x.service", since=0, lines=3) == "97\n98\n99"
+    run = Runner((0, "", ""), (0, "last words\n", ""))
+    Systemd(run).journal("x.service")
+    assert "--lines 60" in " ".join(run.commands[1])
 
 
 @pytest.mark.parametrize(("answer", "expected"), [((1, "", "no access\n"), "no access"), ((0, "", ""), "(the journal has nothing of it)")])
