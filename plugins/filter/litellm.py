@@ -37,6 +37,7 @@ class FilterModule:
             "litellm_problems": problems,
             "litellm_state_problems": state_problems,
             "observability_environment": observability.environment,
+            "observability_loggers": observability.loggers,
             "observability_problems": observability.problems,
             "observability_secrets": observability.secret_environment,
             "variable_problems": variable_problems,

