@@ -23,7 +23,7 @@ PATHS = ("/metrics", "/metrics/")
 # Without it LiteLLM does not start.
 KEY = os.environ["LLM_METRICS_KEY"].encode()
 
-Handler = t.Callable[[t.Any, t.Optional[str]], t.Awaitable[t.Any]]
+Handler = t.Callable[[t.Any, str | None], t.Awaitable[t.Any]]
 
 
 def handler_in(path: Path) -> Handler | None:

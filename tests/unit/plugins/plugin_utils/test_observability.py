@@ -137,7 +137,11 @@ def test_headers_of_the_collector_are_not_those_that_langfuse_gets_too() -> None
         ({"metrics_max_series": -1}, {}, "litellm_proxy_metrics_max_series must be 0 or more"),
         ({"metrics_exclude_labels": ["end_user", "ip"]}, {}, "ip is no label. LiteLLM has: api_base, api_key_alias"),
         ({"metrics": True}, {"lock": "litellm==1 \\\n"}, "does not lock prometheus-client. LiteLLM would start without"),
-        (OTEL, {"lock": LOCK.replace("opentelemetry-sdk", "x-opentelemetry-sdk")}, "does not lock opentelemetry-sdk. LiteLLM would start without"),
+        (
+            OTEL,
+            {"lock": LOCK.replace("opentelemetry-sdk", "x-opentelemetry-sdk")},
+            "does not lock opentelemetry-sdk. LiteLLM would start without",
+        ),
         ({"langfuse_host": "https://l.example.org"}, {}, "not litellm_proxy_langfuse_public_key and litellm_proxy_langfuse_secret_key"),
         (LANGFUSE, {}, "not litellm_proxy_langfuse_secret_key"),
         ({}, {"langfuse_secret_key": "sk-lf-1"}, "not litellm_proxy_langfuse_host and litellm_proxy_langfuse_public_key"),
