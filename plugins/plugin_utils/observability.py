@@ -155,10 +155,10 @@ def _parts(url: str) -> tuple[str, str, str]:
     """Scheme, host and path of a URL, all empty where it is none."""
     try:
         parts = urlsplit(url)
-        _ = parts.port
+        port = parts.port
     except ValueError:
         return "", "", ""
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or port == 0:
         return "", "", ""
     return parts.scheme, parts.hostname, parts.path.strip("/")
 

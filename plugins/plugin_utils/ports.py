@@ -8,6 +8,9 @@ from __future__ import annotations
 import re
 import typing as t
 
+# A range with a digit too many would make a configuration that nobody wants to read.
+MOST = 256
+
 _RANGE = re.compile(r"(\d{1,5})(?:\s*-\s*(\d{1,5}))?\Z")
 
 
@@ -23,7 +26,11 @@ def port_list(value: t.Any) -> list[int]:
         last = int(match[2] or first)
         if not 0 < first <= last <= 65535:
             raise ValueError(f"has {part.strip()}, and a range goes upwards, from 1 to 65535")
+        if len(ports) + last - first >= MOST:
+            raise ValueError(f"has more than {MOST} ports")
         ports += range(first, last + 1)
+    if not ports:
+        raise ValueError("is empty: name at least one port")
     twice = sorted({port for port in ports if ports.count(port) > 1})
     if twice:
         raise ValueError(f"has {', '.join(map(str, twice))} twice")

@@ -9,17 +9,15 @@ reached over the network (`lan`) or at the gateway's end of a reverse SSH tunnel
 
 from __future__ import annotations
 
-import re
 import typing as t
 
 from ansible_collections.selfhosted.llm.plugins.plugin_utils.hosts import LOOPBACK, HostVars, address_of
 from ansible_collections.selfhosted.llm.plugins.plugin_utils.models import ModelsError
+from ansible_collections.selfhosted.llm.plugins.plugin_utils.ports import port_list
 
 VIA = ("lan", "tunnel")
 # What llama-server and most others answer on; a server that is named by a URL is not asked unless it says where.
 HEALTH = "/health"
-# A range with a digit too many would make a configuration nobody wants to read.
-MOST_PORTS = 256
 
 _KEYS: dict[str, t.Any] = {
     "host": str,
@@ -58,22 +56,10 @@ class Server(t.NamedTuple):
 
 
 def port_numbers(where: str, value: t.Any) -> list[int]:
-    """`8080`, `"8080-8087"`, `"8080,8090"` or a list of these, in their order. ModelsError where it is none."""
-    found: list[int] = []
-    for item in value if isinstance(value, list) else str(value).split(","):
-        match = re.match(r"\s*(\d{1,5})\s*(?:-\s*(\d{1,5})\s*)?\Z", str(item))
-        first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
-        if not 0 < first <= last < 65536:
-            raise ModelsError(f"{where} must be ports such as 8080, 8080-8087 or a list of them, not {value!r}")
-        if len(found) + last - first >= MOST_PORTS:
-            raise ModelsError(f"{where}: {value!r} are more than {MOST_PORTS} ports. Correct the range")
-        found += range(first, last + 1)
-    if not found:
-        raise ModelsError(f"{where} is empty. Name at least one port")
-    twice = sorted({port for port in found if found.count(port) > 1})
-    if twice:
-        raise ModelsError(f"{where} has {', '.join(map(str, twice))} twice. Name each port once")
-    return found
+    try:
+        return port_list(value)
+    except ValueError as exc:
+        raise ModelsError(f"{where} {exc}") from exc
 
 
 def _check(where: str, item: t.Mapping[str, t.Any]) -> None:

@@ -110,7 +110,7 @@ class Tunnel:
 
         The server forbids what is asked for here, so an end comes back. Twice, as the first end may be that of ssh itself.
         """
-        return all(self._ask(self._control, "tcp", self._timeout) in (Answer.DATA, Answer.CLOSED) for _ in range(2))
+        return all(self._ask(self._control, "tcp", self._timeout) in (Answer.DATA, Answer.CLOSED) for _attempt in range(2))
 
     def look(self) -> list[Finding]:
         """All forwards at the same time: those that hang take long."""
@@ -119,7 +119,7 @@ class Tunnel:
 
     def look_at(self, forward: dict[str, str]) -> Finding:
         finding = self._once(forward)
-        for _ in range(self._attempts - 1):
+        for _attempt in range(self._attempts - 1):
             # A target that has just come up looks blocked for a moment.
             if finding.verdict not in (Verdict.DEAD, Verdict.BLOCKED):
                 break

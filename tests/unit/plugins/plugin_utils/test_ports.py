@@ -37,6 +37,8 @@ def test_ports(value: t.Any, ports: list[int]) -> None:
         ("8087-8080", "goes upwards"),
         ("0", "from 1 to 65535"),
         ("65530-65536", "from 1 to 65535"),
+        ([], "is empty"),
+        ("1-65535", "has more than 256 ports"),
         ("8080-8083,8082", "has 8082 twice"),
     ],
 )

@@ -13,7 +13,6 @@ from ansible_collections.selfhosted.llm.plugins.filter.servers import FilterModu
 from ansible_collections.selfhosted.llm.plugins.plugin_utils.inventory import inventory_problems
 from ansible_collections.selfhosted.llm.plugins.plugin_utils.models import Catalogue, ModelsError
 from ansible_collections.selfhosted.llm.plugins.plugin_utils.servers import (
-    port_numbers,
     resolved_models,
     server_endpoints,
     server_problems,
@@ -26,39 +25,6 @@ TUNNEL = {**LAN, "gpu-1": {**LAN["gpu-1"], "llm_servers_via": "tunnel"}}
 
 def chat(*servers: t.Any, name: str = "chat") -> list[dict[str, t.Any]]:
     return [{"name": name, "servers": list(servers)}]
-
-
-@pytest.mark.parametrize(
-    ("value", "ports"),
-    [
-        (8080, [8080]),
-        ("8080", [8080]),
-        ("8080-8082", [8080, 8081, 8082]),
-        ("8080 - 8081, 8090", [8080, 8081, 8090]),
-        ([8080, "8082-8083"], [8080, 8082, 8083]),
-        ("8080-8080", [8080]),
-    ],
-)
-def test_ports(value: t.Any, ports: list[int]) -> None:
-    assert port_numbers("ports", value) == ports
-
-
-@pytest.mark.parametrize(
-    ("value", "words"),
-    [
-        ("8087-8080", "must be ports such as"),
-        (0, "must be ports such as"),
-        (65536, "must be ports such as"),
-        ("8080-", "must be ports such as"),
-        ([], "ports is empty"),
-        ("http", "must be ports such as"),
-        ("8080,8079-8081", "8080 twice"),
-        ("1-65535", "more than 256 ports"),
-    ],
-)
-def test_what_is_no_port(value: t.Any, words: str) -> None:
-    with pytest.raises(ModelsError, match=words):
-        port_numbers("ports", value)
 
 
 def test_a_range_on_the_network() -> None:
@@ -117,6 +83,9 @@ def test_what_has_no_servers_stays_as_it_is() -> None:
         ({"host": "gpu-1", "ports": 1, "port": 2}, "unknown key 'port' beside host"),
         ({"host": 7, "ports": 1}, "host must not be of type int"),
         ({"host": "gpu-1", "ports": True}, "ports must not be of type bool"),
+        ({"host": "gpu-1", "ports": "8087-8080"}, "ports has 8087-8080, and a range goes upwards"),
+        ({"host": "gpu-1", "ports": 1, "tunnel_ports": "1-65535"}, "tunnel_ports has more than 256 ports"),
+        ({"host": "gpu-1", "ports": []}, "ports is empty"),
         ({"host": "gpu-1", "ports": 1, "scheme": "tcp"}, "scheme must be http or https"),
         ({"host": "gpu-1", "ports": 1, "health": "health"}, "health must begin with a slash"),
         ({"host": "gpu-1", "ports": "1-2", "tunnel_ports": 1}, "has 2 ports and 1 tunnel_ports"),
