@@ -101,6 +101,33 @@ class UnitState(t.NamedTuple):
         return self.sub == "auto-restart" and self.restarts >= 3
 
 
+# The longest run of lines that is looked for again right after itself.
+_LONGEST_REPETITION = 8
+
+
+def without_repetitions(lines: list[str]) -> list[str]:
+    """Runs of lines that come three times or more in a row, once, with a word on how often.
+
+    Frames of nested calls fill the end of a traceback with themselves, and push out what it is about.
+    """
+    kept: list[str] = []
+    position = 0
+    while position < len(lines):
+        for size in range(1, _LONGEST_REPETITION + 1):
+            block = lines[position : position + size]
+            times = 1
+            while len(block) == size and lines[position + times * size : position + (times + 1) * size] == block:
+                times += 1
+            if times > 2:
+                kept += [*block, f"  [{'the line' if size == 1 else f'these {size} lines'} above: {times} times]"]
+                position += times * size
+                break
+        else:
+            kept.append(lines[position])
+            position += 1
+    return kept
+
+
 class SystemdError(Exception):
     """A systemctl call that failed."""
 
@@ -155,4 +182,4 @@ class Systemd:
         # With both, systemd 252 shows the first lines since then, not the last ones.
         command += ["--lines", str(lines)] if since is None else ["--since", f"@{int(since)}"]
         _code, out, err = self._run(command)
-        return "\n".join(out.strip().splitlines()[-lines:]) or err.strip() or "(the journal has nothing of it)"
+        return "\n".join(without_repetitions(out.strip().splitlines())[-lines:]) or err.strip() or "(the journal has nothing of it)"

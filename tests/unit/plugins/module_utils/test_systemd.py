@@ -17,6 +17,7 @@ from ansible_collections.selfhosted.llm.plugins.module_utils.systemd import (
     parse_environment,
     quote_argument,
     unit_value,
+    without_repetitions,
 )
 
 # Environment files
@@ -239,6 +240,16 @@ def test_the_end_of_a_long_journal() -> None:
     run = Runner((0, "", ""), (0, "last words\n", ""))
     Systemd(run).journal("x.service")
     assert "--lines 60" in " ".join(run.commands[1])
+
+
+def test_repetitions_take_no_place() -> None:
+    nested = ["cause", *["call", "  frame"] * 7, "error", "again", "again"]
+    assert without_repetitions(nested) == ["cause", "call", "  frame", "  [these 2 lines above: 7 times]", "error", "again", "again"]
+    assert without_repetitions(["a"] * 4) == ["a", "  [the line above: 4 times]"]
+    assert without_repetitions([]) == []
+    long = "".join(f"{line}\n" for line in nested)
+    shown = Systemd(Runner((0, "", ""), (0, long, ""))).journal("x.service", since=0, lines=7)
+    assert shown.splitlines()[0] == "cause"
 
 
 @pytest.mark.parametrize(("answer", "expected"), [((1, "", "no access\n"), "no access"), ((0, "", ""), "(the journal has nothing of it)")])
