@@ -51,6 +51,28 @@ def test_green_is_green() -> None:
     assert scenario.alone
 
 
+def test_one_that_runs_by_name_is_left_out_with_its_reason(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, env in (("usual", ""), ("special", "{MOLECULE_RUN_BY_NAME: needs a GPU}")):
+        folder = tmp_path / "molecule" / name
+        folder.mkdir(parents=True)
+        (folder / "molecule.yml").write_text(f"platforms: [{{name: {name}-1}}]\nprovisioner: {{env: {env or '{}'}}}\n")
+    monkeypatch.setattr(molecule_run, "ROOT", tmp_path)
+    monkeypatch.setattr(molecule_run, "LOGS", tmp_path / "logs")
+    ran: list[str] = []
+    monkeypatch.setattr(molecule_run, "run", lambda scenario, *_: ran.append(scenario.name))
+    monkeypatch.setattr(molecule_run.sys, "argv", ["molecule-run"])
+    assert molecule_run.main() == 0
+    assert ran == ["usual"]
+    said = capsys.readouterr().out
+    assert "special: skipped, it runs by name only: needs a GPU" in said
+    assert said.splitlines()[-1] == "1 passed, 0 failed, 1 skipped"
+    monkeypatch.setattr(molecule_run.sys, "argv", ["molecule-run", "special"])
+    assert molecule_run.main() == 0
+    assert ran == ["usual", "special"]
+
+
 @pytest.mark.parametrize(
     ("before", "after", "code", "problem"),
     [
