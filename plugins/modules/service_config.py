@@ -208,6 +208,10 @@ class Service:
     def act(self, action: str) -> None:
         """Start, reload or restart it, and wait until it answers. ConfigError where it does not."""
         since = time.time()
+        # While it is down nothing of its own can answer. Once it starts, that cannot be told apart until it ends.
+        down = action == "start" and self.systemd.state(self.unit).active in ("inactive", "failed")
+        if down and self._ready_url and answer_of(Probe(""), self._ready_url) is None:
+            raise ConfigError(f"something else answers at {self._ready_url}, where {self.unit} is to listen")
         try:
             self.systemd.ctl(action, self.unit)
             self._wait()

@@ -226,6 +226,16 @@ def test_the_answer_of_something_else_is_none(
     assert (result["failed"], result["restored"]) == (True, False)
 
 
+def test_a_port_that_something_else_has_is_noticed_before_the_start(machine: Machine, deploy: t.Any, server: ScriptedHttp) -> None:
+    machine.running = False
+    server.expect("GET", "/health", answer={"status": "ok"})
+    result = deploy("one\n", ready_url=URL)
+    assert result["failed"]
+    assert f"something else answers at {URL}, where db.service is to listen" in result["msg"]
+    assert "start db.service" not in machine.commands
+    assert not machine.config.exists()
+
+
 def test_a_new_unit_that_does_not_run_is_not_left(machine: Machine, deploy: t.Any, tmp_path: Path) -> None:
     unit = {"path": str(tmp_path / "units/db.service"), "content": "[Service]\n"}
     machine.running = False
