@@ -121,13 +121,17 @@ class ModelFile:
         temporary.replace(self.note)
 
     def bring(self, downloader: Downloader) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        folder = self.path.parent
+        new = not folder.exists()
+        folder.mkdir(parents=True, exist_ok=True)
         try:
             downloader.download(self.url, self.sha256, self.partial)
         except http.ApiError as exc:
             # What was interrupted is gone on with; what is complete and wrong is not.
             if exc.layer == CHECKSUM:
                 self.partial.unlink()
+                if new:
+                    folder.rmdir()
             raise
         with self.partial.open("rb") as handle:
             os.fsync(handle.fileno())

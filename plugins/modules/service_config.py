@@ -302,6 +302,8 @@ def put_back(service: Service, before: files.Snapshot, units: bool, marker: str,
             # A unit that failed too often refuses to start until this.
             service.systemd.ctl("reset-failed", service.unit)
         if is_new(service, before):
+            with contextlib.suppress(OSError):
+                os.rmdir(os.path.dirname(marker))
             return False
         if gently and service.systemd.state(service.unit).running:
             with contextlib.suppress(ConfigError):

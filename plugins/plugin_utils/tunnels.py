@@ -391,7 +391,8 @@ def _holder(item: Mapping) -> str:
 def listener_problems(text: str, clients: Mappings, uid: int | str | None, expected: bool = True) -> list[str]:
     """What is wrong with the listeners of the clients on the server, from the output of `ss -Hltnpe`.
 
-    `uid` is that of the account in which the tunnels end, None where it is still to be made. Without `expected` they need not be there yet.
+    `uid` is that of the account in which the tunnels end, None where it is still to be made. Without `expected` they need not be there yet,
+    and those of clients that are about to lose their keys may still be.
     """
     there = listeners(text)
     uid = None if uid is None else int(uid)
@@ -410,7 +411,7 @@ def listener_problems(text: str, clients: Mappings, uid: int | str | None, expec
             )
         if expected and not holders:
             found.append(f"Nothing listens on {place}: the tunnel of {name} is not open. Look at `journalctl -u 'llm-tunnel-*'` there.")
-    if uid is not None:
+    if expected and uid is not None:
         places = {place for _name, place in wanted}
         for item in there:
             if item["uid"] == uid and (item["address"], item["port"]) not in places:

@@ -24,6 +24,7 @@ REPORT = ROOT / ".cache" / "reports" / "gateways" / "latest"
 MASTER = "sk-molecule-Tq7Jx2vN9sW4tRfJ6mLhY8c"
 LOAD = "sk-molecule-load-Zr5Wn8Kx2Qv7Ht"
 LIMITED = "sk-molecule-limited-Yc4Vb9Lm3Pd"
+COMPANY = "hc-sk-company-000001"
 
 
 def node(name: str, command: str) -> str:
@@ -123,6 +124,21 @@ def test_limits_are_counted_together():
     codes = [chat(urls[number % 2], LIMITED).status_code for number in range(20)]
     assert set(codes) == {200, 429}
     assert 9 <= codes.count(200) <= 12, codes
+
+
+def test_keys_of_a_backend_beside_those_of_the_database():
+    """Their limit is counted together, too; and the database learns who it was, and never a key."""
+    urls = list(URLS.values())
+    codes = [chat(urls[number % 2], COMPANY).status_code for number in range(20)]
+    assert set(codes) == {200, 429}
+    assert 9 <= codes.count(200) <= 12, codes
+    for url in urls:
+        for key, model, refusal in ((f"{COMPANY}-wrong", "tiny", (401, "invalid_api_key")), (COMPANY, "embed", (403, "model_unavailable"))):
+            answer = chat(url, key, model)
+            assert (answer.status_code, answer.json()["error"]["code"]) == refusal
+    rows = """runuser -u postgres -- psql -At litellm -c "SELECT count(*) FROM \\"LiteLLM_SpendLogs\\" WHERE \\"user\\" = 'backend:u1'" """
+    wait_until(lambda: int(node("gws-store", rows)) >= 9, 90, "spend of the backend's user")
+    assert node("gws-store", "runuser -u postgres -- pg_dump litellm | grep -c hc-sk- || true").strip() == "0"
 
 
 def test_redis_away_is_invisible(clients):

@@ -245,6 +245,7 @@ def test_a_new_unit_that_does_not_run_is_not_left(machine: Machine, deploy: t.An
     assert machine.commands == ["daemon-reload", "start db.service", "stop db.service", "daemon-reload", "reset-failed db.service"]
     assert not machine.config.exists()
     assert list((tmp_path / "units").iterdir()) == []
+    assert list((tmp_path / "state").iterdir()) == []
 
 
 def test_a_unit_of_its_own_is_put_back(machine: Machine, deploy: t.Any, tmp_path: Path) -> None:
