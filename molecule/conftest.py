@@ -1,10 +1,13 @@
 # Copyright (c) The selfhosted.llm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""For the testinfra tests of every scenario: a failing test shows what its machine has to say."""
+"""For the testinfra tests of every scenario: they wait for their turn, and a failing test shows what its machine has to say."""
 
 from __future__ import annotations
 
+import fcntl
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +16,14 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
 LINES = 60
+
+
+def pytest_sessionstart() -> None:
+    """Tests that measure wait until scripts/molecule-run, which holds this lock, has ended all else."""
+    turn = os.environ.get("MOLECULE_TURN")
+    if turn:
+        with Path(turn).open() as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
 
 
 @pytest.hookimpl(wrapper=True)

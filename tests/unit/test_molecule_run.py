@@ -73,6 +73,42 @@ def test_one_that_runs_by_name_is_left_out_with_its_reason(
     assert ran == ["usual", "special"]
 
 
+def test_tests_that_measure_wait_until_nothing_else_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A molecule of shell: it notes when its tests begin and end, and begins them as molecule/conftest.py does."""
+    fake = tmp_path / "bin" / "molecule"
+    fake.parent.mkdir()
+    fake.write_text(f"""#!/bin/sh
+name=$3
+say() {{ echo "INFO     [$name > $1] $2"; }}
+say converge Executing
+echo "$name-1 : ok=4 changed=3"
+say converge "Executed: Successful"
+say verify Executing
+[ -z "$MOLECULE_TURN" ] || flock "$MOLECULE_TURN" true
+echo "$name begins" >> {tmp_path}/noted
+sleep 0.2
+echo "$name ends" >> {tmp_path}/noted
+echo "=== 1 passed in 0.1s ==="
+say verify "Executed: Successful"
+""")
+    fake.chmod(0o755)
+    for name, alone in (("first", True), ("second", False), ("third", True), ("fourth", False)):
+        folder = tmp_path / "molecule" / name / "tests"
+        folder.mkdir(parents=True)
+        (folder / "test_it.py").touch()
+        env = "{MOLECULE_RUN_ALONE: 'true'}" if alone else "{}"
+        (folder.parent / "molecule.yml").write_text(f"platforms: [{{name: {name}-1}}]\nprovisioner: {{env: {env}}}\n")
+    monkeypatch.setattr(molecule_run, "ROOT", tmp_path)
+    monkeypatch.setattr(molecule_run, "LOGS", tmp_path / "logs")
+    monkeypatch.setattr(molecule_run.sys, "executable", str(fake.with_name("python")))
+    monkeypatch.setattr(molecule_run.sys, "argv", ["molecule-run"])
+    assert molecule_run.main() == 0
+    noted = (tmp_path / "noted").read_text().split("\n")
+    assert {line.split()[0] for line in noted[:4]} == {"second", "fourth"}
+    assert sorted(noted[4:8:2]) == ["first begins", "third begins"]
+    assert [line.replace("begins", "ends") for line in noted[4:8:2]] == noted[5:8:2]
+
+
 @pytest.mark.parametrize(
     ("before", "after", "code", "problem"),
     [
