@@ -143,6 +143,17 @@ from ansible_collections.selfhosted.llm.plugins.module_utils.systemd import UNIT
 _ENABLED = ("enabled", "enabled-runtime", "static", "generated", "alias", "indirect")
 
 
+class Module(AnsibleModule):
+    """One that leaves its options out of the host's journal.
+
+    Ansible hides a secret of one line in them, but not one of several, such as a key. Its argument no_log does not keep them out: what the task
+    says of no_log takes its place.
+    """
+
+    def _log_invocation(self) -> None:
+        """Not to be logged."""
+
+
 class ConfigError(Exception):
     """What is wrong with the new files, or why the service does not run with them."""
 
@@ -325,7 +336,7 @@ def absent(module: AnsibleModule, service: Service) -> None:
 
 
 def main() -> None:
-    module = AnsibleModule(
+    module = Module(
         argument_spec={
             "service": {"type": "str", "required": True},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
@@ -351,8 +362,6 @@ def main() -> None:
             "timeout": {"type": "int", "default": 60},
         },
         supports_check_mode=True,
-        # The journal would have the options. Ansible hides a secret of one line in them, but not one of several, such as a key.
-        no_log=True,
     )
     systemd = Systemd(module.run_command)
     service = Service(module.params, module.run_command, systemd)

@@ -143,7 +143,9 @@ def run_module(
     """The result of a module's main()."""
     capsys.readouterr()
     basic._ANSIBLE_ARGS = None
-    with patch_module_args({**arguments, "_ansible_check_mode": check_mode}), pytest.raises(SystemExit):
+    # As a task without no_log sends it.
+    internal = {"_ansible_check_mode": check_mode, "_ansible_no_log": False}
+    with patch_module_args({**arguments, **internal}), pytest.raises(SystemExit):
         main()
     result = jsonlib.loads(capsys.readouterr().out)
     result.setdefault("failed", False)
