@@ -146,8 +146,8 @@ _ENABLED = ("enabled", "enabled-runtime", "static", "generated", "alias", "indir
 class Module(AnsibleModule):
     """One that leaves its options out of the host's journal.
 
-    Ansible hides a secret of one line in them, but not one of several, such as a key. Its argument no_log does not keep them out: what the task
-    says of no_log takes its place.
+    Ansible hides a secret of one line in them, but not one of several, such as a key. AnsibleModule(no_log=True) does not keep them out:
+    what the task says of no_log takes its place.
     """
 
     def _log_invocation(self) -> None:
