@@ -138,20 +138,10 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.selfhosted.llm.plugins.module_utils import files
 from ansible_collections.selfhosted.llm.plugins.module_utils.deployment import STATE_ROOT, remove_service
 from ansible_collections.selfhosted.llm.plugins.module_utils.probe import Probe, answer_of
+from ansible_collections.selfhosted.llm.plugins.module_utils.quiet import QuietModule
 from ansible_collections.selfhosted.llm.plugins.module_utils.systemd import UNIT_DIR, Systemd, SystemdError
 
 _ENABLED = ("enabled", "enabled-runtime", "static", "generated", "alias", "indirect")
-
-
-class Module(AnsibleModule):
-    """One that leaves its options out of the host's journal.
-
-    Ansible hides a secret of one line in them, but not one of several, such as a key. AnsibleModule(no_log=True) does not keep them out:
-    what the task says of no_log takes its place.
-    """
-
-    def _log_invocation(self) -> None:
-        """Not to be logged."""
 
 
 class ConfigError(Exception):
@@ -336,7 +326,7 @@ def absent(module: AnsibleModule, service: Service) -> None:
 
 
 def main() -> None:
-    module = Module(
+    module = QuietModule(
         argument_spec={
             "service": {"type": "str", "required": True},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
