@@ -145,7 +145,7 @@ def run_module(
     basic._ANSIBLE_ARGS = None
     # As a task without no_log sends it.
     internal = {"_ansible_check_mode": check_mode, "_ansible_no_log": False}
-    with patch_module_args({**arguments, **internal}), pytest.raises(SystemExit):
+    with patch_module_args({**internal, **arguments}), pytest.raises(SystemExit):
         main()
     result = jsonlib.loads(capsys.readouterr().out)
     result.setdefault("failed", False)
