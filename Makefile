@@ -9,7 +9,7 @@ SCENARIO ?=
 # make demo STORE=1
 STORE ?=
 
-.PHONY: help setup demo demo-down test lint unit molecule sanity build docs bench locks requirements-dev
+.PHONY: help setup demo demo-down test lint unit molecule sanity build docs bench locks requirements-deploy requirements-dev
 
 help: ## Show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 22
@@ -26,7 +26,7 @@ test: ## Everything CI runs
 setup: ## Get this machine ready: .venv, Docker, what the tests need
 	@scripts/bootstrap
 
-lint: ## ansible-lint, yamllint, ruff, mypy, shellcheck
+lint: ## ansible-lint, actionlint, yamllint, ruff, mypy, shellcheck
 	@scripts/bootstrap venv
 	@scripts/lint
 
@@ -57,6 +57,11 @@ bench: ## Measure; results go to docs/benchmarks.md
 locks: ## Compile the requirements of the roles from their .in files (ARGS=--upgrade)
 	@scripts/bootstrap venv
 	@UV=$(BIN)/uv scripts/lock.sh $(ARGS)
+
+requirements-deploy: ## Lock requirements-deploy.in, what a deploy from CI needs (ARGS=--upgrade)
+	@scripts/bootstrap venv
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-annotate --no-emit-index-url \
+	  --custom-compile-command "make requirements-deploy" --output-file requirements-deploy.txt $(ARGS) requirements-deploy.in
 
 requirements-dev: ## Lock requirements-dev.in anew
 	@scripts/bootstrap venv
