@@ -1,7 +1,7 @@
 # Copyright (c) The selfhosted.llm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A Compose project as a transaction: try the gateway as a candidate, swap, and put everything back where the new one does not become ready."""
+"""A Compose project as a transaction: try the gateway as a candidate, swap, and put everything back where that does not become ready."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ Run = t.Callable[..., t.Tuple[int, str, str]]
 
 
 class ComposeError(Exception):
-    """`step` is config, image, migration, candidate, ready or docker; `log` the end of what a container said; `restored` as in `Project.deploy`."""
+    """`step` is config, image, migration, candidate, ready or docker; `log` a container's end; `restored` whether the old state runs."""
 
     def __init__(self, step: str, message: str, log: str = "", restored: bool | None = None) -> None:
         super().__init__(message)
@@ -87,7 +87,7 @@ class Probe(t.NamedTuple):
 
 
 class Wanted(t.NamedTuple):
-    """The project as it should be. `revisions` by service; `migration` is the service that ends; paths of `content` are below the folder."""
+    """The project as it should be. `migration` is the service that ends; the paths of `content` are below the folder."""
 
     content: t.Mapping[str, files.Content]
     revisions: t.Mapping[str, str]
@@ -216,14 +216,17 @@ class Project:
                 self.docker("pull", "--quiet", image)
             except ComposeError as exc:
                 raise ComposeError(
-                    "image", f"{image} is not on this host and cannot be pulled, and nothing was changed: {exc.message}. Name a mirror of it."
+                    "image",
+                    f"{image} is not on this host and cannot be pulled, and nothing was changed: {exc.message}. Name a mirror of it.",
                 ) from exc
 
     def _migrate(self, service: str) -> None:
         """The new release's migrations, while the old one serves. Its candidate needs them."""
         code, out, err = self._run(self._stage_run("--rm", service))
         if code != 0:
-            raise ComposeError("migration", "the database could not be migrated. The running gateway was not touched.", f"{out}{err}"[-6000:])
+            raise ComposeError(
+                "migration", "the database could not be migrated. The running gateway was not touched.", f"{out}{err}"[-6000:]
+            )
 
     def _stage_run(self, *args: str) -> list[str]:
         place = ("--project-directory", self.stage, "--file", os.path.join(self.stage, "compose.yaml"))
@@ -236,7 +239,8 @@ class Project:
         if wrong:
             raise ComposeError(
                 "candidate",
-                f"the candidate of {wanted.service} was refused: {wrong.rstrip('.')}. Nothing was changed, the running gateway was not touched.",
+                f"the candidate of {wanted.service} was refused: {wrong.rstrip('.')}. "
+                "Nothing was changed, the running gateway was not touched.",
                 self.logs(self.candidate),
             )
         return round(self._now() - started, 1)
@@ -289,7 +293,7 @@ class Project:
         except (OSError, ComposeError) as exc:
             wrong, log = str(exc), ""
         if wrong:
-            restored, sentence = self._put_back(before, wanted)
+            restored, sentence = self._put_back(before, wanted, up)
             raise ComposeError("ready", f"{wanted.service} did not become ready: {wrong.rstrip('.')}. {sentence}", log, restored)
         files.remove(self.record)
         return round(self._now() - started, 1)
@@ -315,7 +319,7 @@ class Project:
                 return f"{name}:\n{self.logs(container.id)}"
         return self.logs(there[wanted.service].id) if wanted.service in there else ""
 
-    def _put_back(self, before: files.Snapshot, wanted: Wanted) -> tuple[bool, str]:
+    def _put_back(self, before: files.Snapshot, wanted: Wanted, up: list[str]) -> tuple[bool, str]:
         """Returns whether the old state runs again, and a sentence that says so."""
         first = before.files.get(self.compose_file) is None
         try:
@@ -326,19 +330,18 @@ class Project:
             if first:
                 self._remove_folder()
                 return True, "It is new, and nothing of it was left but the volume of its database."
-            self.compose(self.folder, "up", "--detach", "--remove-orphans")
+            self.compose(self.folder, "up", "--detach", *up)
         except (OSError, ComposeError) as exc:
             return False, f"Putting the old state back failed as well: {exc}"
         # The old one may have other models than the probe knows: it must be healthy.
         deadline = self._now() + wanted.probe.timeout
-        while self._now() < deadline:
+        while True:
             container = self.containers().get(wanted.service)
-            if container is None or not container.running or container.restarts:
-                break
-            if container.health in ("healthy", ""):
+            if container and container.running and container.health in ("healthy", ""):
                 return True, "The old state was put back and runs."
+            if container is None or not container.running or container.restarts or self._now() >= deadline:
+                return False, "The old state was put back, but it does not run either."
             self._sleep(1)
-        return False, "The old state was put back, but it does not run either."
 
     # Stopping and removing
 

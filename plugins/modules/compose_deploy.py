@@ -11,12 +11,14 @@ short_description: Make a Compose project of a gateway live as one transaction, 
 version_added: 0.1.0
 author: The selfhosted.llm contributors (@selfhosted)
 description:
-  - Compares the files of the project and its containers with what is declared. Containers are known by the label C(selfhosted-llm.revision).
-  - Where something differs, images that are missing are pulled, and the new gateway is started as a candidate beside the running one, in its networks,
-    without its published port, until it answers O(probe). A candidate that does not answer fails the task, and nothing was changed.
+  - Compares the files of the project and its containers with what is declared. Containers are known by the label
+    C(selfhosted-llm.revision).
+  - Where something differs, images that are missing are pulled, and the new gateway is started as a candidate beside the running one,
+    in its networks and without its published port, until it answers O(probe). A candidate that does not answer fails the task, and
+    nothing was changed.
   - Before a candidate that needs it, the service O(migration) brings the database to its release.
-  - Then the files are swapped and the project is brought up. Where the gateway does not become ready, the files are put back, the former project is
-    brought up again, and the task fails with the end of the log of the container at fault.
+  - Then the files are swapped and the project is brought up. Where the gateway does not become ready, the files are put back, the former
+    project is brought up again, and the task fails with the end of the log of the container at fault.
   - The very first deploy has nothing to protect and is done without a candidate.
   - A run that was cut off in the middle of a swap is noticed by the next one, which returns to the state before it if it must.
 requirements:
@@ -31,13 +33,15 @@ options:
     type: path
     required: true
   state:
-    description: V(stopped) stops the containers and keeps them. V(absent) removes them, their networks and the files, and keeps the volumes.
+    description: >-
+      V(stopped) stops the containers and keeps them. V(absent) removes them, their networks and the files, and keeps the volumes.
     type: str
     choices: [present, stopped, absent]
     default: present
   files:
     description: >-
-      The files of the project, C(compose.yaml) among them. Others in C(gateway/) and C(secrets/) are removed. Required with O(state=present).
+      The files of the project, C(compose.yaml) among them. Others in C(gateway/) and C(secrets/) are removed.
+      Required with O(state=present).
     type: list
     elements: dict
     default: []
@@ -221,11 +225,11 @@ def content_of(module: AnsibleModule, item: dict[str, t.Any]) -> files.Content:
         module.fail_json(msg=f"files: {path!r} must be compose.yaml, or a name in gateway/ or secrets/")
     if (item["secret_content"] is None) == path.startswith("secrets/"):
         module.fail_json(msg=f"files: {path}: secret_content, and only that, belongs into secrets/")
-    owner = re.fullmatch(r"(\d+):(\d+)", item["owner"])
-    if owner is None or not re.fullmatch(r"[0-7]{3,4}", item["mode"]):
+    if not re.fullmatch(r"\d+:\d+", item["owner"]) or not re.fullmatch(r"[0-7]{3,4}", item["mode"]):
         module.fail_json(msg=f"files: {path}: owner must be uid:gid in numbers, and mode octal, not {item['owner']!r} and {item['mode']!r}")
+    uid, gid = item["owner"].split(":")
     text = item["content"] if item["secret_content"] is None else item["secret_content"]
-    return files.Content(text.encode(), int(item["mode"], 8), int(owner[1]), int(owner[2]))
+    return files.Content(text.encode(), int(item["mode"], 8), int(uid), int(gid))
 
 
 def wanted(module: AnsibleModule) -> Wanted:
@@ -264,7 +268,9 @@ def diff_of(path: str, old: files.Content | None, new: files.Content | None, sec
     elif secret:
         known, coming = secret_values(old), secret_values(new)
         before = "".join(f"{name}=(hidden)\n" for name in sorted(known))
-        after = "".join(f"{name}=(hidden{', changed' if name in known and known[name] != coming[name] else ''})\n" for name in sorted(coming))
+        after = "".join(
+            f"{name}=(hidden{', changed' if name in known and known[name] != coming[name] else ''})\n" for name in sorted(coming)
+        )
     else:
         before, after = (content.data.decode("utf-8", "replace") if content else "" for content in (old, new))
     return {**entry, "before": before, "after": after}

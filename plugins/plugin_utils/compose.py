@@ -230,8 +230,8 @@ def compose_problems(
             found.append(f"litellm_compose_database_password: {weak}. Set it in the vault to at least 32 random characters.")
         if hosts > 1:
             found.append(
-                f"{hosts} hosts would each have a database of their own, and a key of one would be unknown to the others. Set llm_database_url "
-                "to one for all, leave one host in the group compose, or set litellm_compose_database to false."
+                f"{hosts} hosts would each have a database of their own, and a key of one would be unknown to the others. "
+                "Set llm_database_url to one for all, leave one host in the group compose, or set litellm_compose_database to false."
             )
     return found
 

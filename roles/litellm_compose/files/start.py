@@ -14,7 +14,7 @@ os.environ.update(json.loads(Path("/run/secrets/litellm").read_text(encoding="ut
 with contextlib.suppress(ImportError):
     from litellm.proxy.db import check_migration
 
-    check_migration.check_prisma_schema_diff = lambda db_url=None: None
+    check_migration.check_prisma_schema_diff = lambda **_: None
 
 from litellm import run_server
 
