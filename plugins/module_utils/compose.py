@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import time
 import typing as t
@@ -36,6 +37,9 @@ except urllib.error.HTTPError as error:
 except OSError as error:
     print(json.dumps({"status": 0, "body": str(error)}))
 """
+
+# As role and project call user and database.
+_DUMP = ("pg_dump", "--username=litellm", "--format=custom", "litellm")
 
 Run = t.Callable[..., t.Tuple[int, str, str]]
 
@@ -86,6 +90,14 @@ class Probe(t.NamedTuple):
     timeout: float
 
 
+class Backup(t.NamedTuple):
+    """Where dumps of the project's own database go, and how many stay."""
+
+    service: str
+    folder: str
+    keep: int
+
+
 class Wanted(t.NamedTuple):
     """The project as it should be. `migration` is the service that ends; the paths of `content` are below the folder."""
 
@@ -94,6 +106,7 @@ class Wanted(t.NamedTuple):
     service: str
     migration: str
     probe: Probe
+    backup: Backup | None = None
 
 
 class Project:
@@ -183,6 +196,9 @@ class Project:
         try:
             self._write(self.stage, {os.path.join(self.stage, path): content for path, content in wanted.content.items()})
             self._check()
+            database = there.get(wanted.backup.service) if wanted.backup else None
+            if wanted.backup and wanted.migration in stale and database and database.running:
+                done["dump"] = self._dump(database, wanted.backup)
             others = [name for name in wanted.revisions if name not in (wanted.service, wanted.migration)]
             if live and live.running and wanted.service in stale and all(name in there and there[name].running for name in others):
                 if wanted.migration in stale:
@@ -219,6 +235,23 @@ class Project:
                     "image",
                     f"{image} is not on this host and cannot be pulled, and nothing was changed: {exc.message}. Name a mirror of it.",
                 ) from exc
+
+    def _dump(self, database: Container, backup: Backup) -> str:
+        """A migration has no way back but this. Returns its path."""
+        os.makedirs(backup.folder, mode=0o700, exist_ok=True)
+        path = os.path.join(backup.folder, time.strftime("%Y%m%dT%H%M%S.dump"))
+        partial = path + ".partial"
+        files.write(partial, files.Content(b"", 0o600, os.getuid(), os.getgid()))
+        command = shlex.join(["docker", "exec", database.id, *_DUMP])
+        code, _out, err = self._run(f"{command} >{shlex.quote(partial)}", use_unsafe_shell=True)
+        if code != 0:
+            files.remove(partial)
+            raise ComposeError("migration", f"the database could not be dumped, and nothing was changed: {err.strip()[-500:]}")
+        os.replace(partial, path)
+        dumps = sorted(name for name in os.listdir(backup.folder) if name.endswith(".dump"))
+        for name in dumps[: -backup.keep]:
+            files.remove(os.path.join(backup.folder, name))
+        return path
 
     def _migrate(self, service: str) -> None:
         """The new release's migrations, while the old one serves. Its candidate needs them."""

@@ -97,6 +97,24 @@ options:
         description: Seconds until it must answer, for the candidate and for the live gateway each.
         type: int
         default: 120
+  backup:
+    description:
+      - Before a migration, dump the project's own database, where it runs.
+      - It is a C(pg_dump) in its custom format of the database and as the user C(litellm).
+    type: dict
+    suboptions:
+      service:
+        description: The service that is PostgreSQL.
+        type: str
+        default: litellm-db
+      folder:
+        description: Where dumps go, for root alone.
+        type: path
+        required: true
+      keep:
+        description: How many stay, at least one.
+        type: int
+        default: 5
   delete_data:
     description: With O(state=absent), whether the volumes of the project go too. There is no way back.
     type: bool
@@ -150,6 +168,10 @@ candidate_seconds:
   description: Seconds the candidate took to answer.
   returned: when a candidate was started
   type: float
+dump:
+  description: Path of the dump.
+  returned: when the database was dumped
+  type: str
 ready_seconds:
   description: Seconds from the swap until the gateway answered.
   returned: when something was deployed
@@ -182,7 +204,7 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.selfhosted.llm.plugins.module_utils import files
-from ansible_collections.selfhosted.llm.plugins.module_utils.compose import ComposeError, Container, Probe, Project, Wanted
+from ansible_collections.selfhosted.llm.plugins.module_utils.compose import Backup, ComposeError, Container, Probe, Project, Wanted
 
 ARGUMENTS = {
     "project": {"type": "str", "required": True},
@@ -214,6 +236,14 @@ ARGUMENTS = {
             "timeout": {"type": "int", "default": 120},
         },
     },
+    "backup": {
+        "type": "dict",
+        "options": {
+            "service": {"type": "str", "default": "litellm-db"},
+            "folder": {"type": "path", "required": True},
+            "keep": {"type": "int", "default": 5},
+        },
+    },
     "delete_data": {"type": "bool", "default": False},
     "hide": {"type": "list", "elements": "str", "default": [], "no_log": True},
 }
@@ -239,13 +269,14 @@ def wanted(module: AnsibleModule) -> Wanted:
         module.fail_json(msg="files has no compose.yaml")
     if params["service"] not in params["revisions"]:
         module.fail_json(msg=f"revisions has no {params['service']!r}, which is to be the gateway (service)")
-    probe = params["probe"]
+    probe, backup = params["probe"], params["backup"]
     return Wanted(
         content=content,
         revisions=params["revisions"],
         service=params["service"],
         migration=params["migration"],
         probe=Probe(probe["url"], probe["token"], probe["models"], probe["timeout"]),
+        backup=Backup(backup["service"], backup["folder"], max(backup["keep"], 1)) if backup else None,
     )
 
 

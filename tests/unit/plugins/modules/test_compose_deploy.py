@@ -33,9 +33,12 @@ class Engine:
         self.volumes: set[str] = set()
         self.commands: list[str] = []
         self.asked: list[dict[str, str]] = []
+        self.broken_database = False
         self._count = 0
 
-    def run(self, command: list[str], data: str | None = None, **_options: t.Any) -> Result:
+    def run(self, command: list[str] | str, data: str | None = None, **_options: t.Any) -> Result:
+        if isinstance(command, str):
+            return self.dump(command)
         assert command[0] == "docker"
         assert KEY not in " ".join(command)
         words = command[1:]
@@ -103,6 +106,12 @@ class Engine:
         if models is None:
             return 0, json.dumps({"status": 503, "body": "no"}), ""
         return 0, json.dumps({"status": 200, "body": json.dumps({"data": [{"id": name} for name in models]})}), ""
+
+    def dump(self, command: str) -> Result:
+        dumping, _redirection, path = command.partition(" >")
+        self.commands.append(" ".join(["dump", self.containers[dumping.split()[2]]["service"]]))
+        Path(path).write_text("PGDMP", encoding="utf-8")
+        return (1, "", "pg_dump: error: connection failed") if self.broken_database else (0, "", "")
 
     # Compose
 
@@ -326,6 +335,31 @@ def test_a_release_is_migrated_before_its_candidate(case: Case, engine: Engine) 
     engine.commands.clear()
     case.deploy("two", services={MIGRATION: {"revision": "r2"}})
     assert engine.commands == ["config", f"run --no-deps {MIGRATION}", f"run --no-deps llm-candidate {GATEWAY}", "up"]
+
+
+def test_the_database_is_dumped_before_it_is_migrated(case: Case, engine: Engine, tmp_path: Path) -> None:
+    folder = tmp_path / "dumps"
+    backup = {"folder": str(folder), "keep": 2}
+    case.deploy(backup=backup)
+    assert not folder.exists()
+    for name in ("20250101T000000.dump", "20250102T000000.dump"):
+        folder.mkdir(exist_ok=True)
+        (folder / name).touch()
+    engine.commands.clear()
+    result = case.deploy("two", services={MIGRATION: {"revision": "r2"}}, backup=backup)
+    assert engine.commands[:3] == ["config", f"dump {DATABASE}", f"run --no-deps {MIGRATION}"]
+    assert Path(result["dump"]).stat().st_mode & 0o777 == 0o600
+    assert sorted(entry.name for entry in folder.iterdir()) == ["20250102T000000.dump", Path(result["dump"]).name]
+
+
+def test_without_a_dump_there_is_no_migration(case: Case, engine: Engine, tmp_path: Path) -> None:
+    case.deploy()
+    engine.broken_database = True
+    result = case.deploy("two", services={MIGRATION: {"revision": "r2"}}, backup={"folder": str(tmp_path / "dumps")})
+    assert result["failed_step"] == "migration"
+    assert "connection failed" in result["msg"]
+    assert list((tmp_path / "dumps").iterdir()) == []
+    assert case.read("gateway/config.yaml") == "one"
 
 
 def test_a_migration_that_fails_changes_nothing(case: Case, engine: Engine) -> None:
