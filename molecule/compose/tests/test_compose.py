@@ -84,7 +84,7 @@ def test_no_secret_shows(host: Host) -> None:
     for service in (*OWNERS, "litellm-migrate"):
         seen = docker(host, f"inspect {container(service)}") + docker(host, f"logs {container(service)} 2>&1")
         if service in OWNERS:
-            seen += docker(host, f"top {container(service)} -eo args")
+            seen += docker(host, f"top {container(service)} -eo pid,args")
         assert not [secret for secret in SECRETS if secret in seen], service
 
 
