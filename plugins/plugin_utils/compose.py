@@ -24,6 +24,12 @@ PORT = 4000
 REVISION = "selfhosted-llm.revision"
 
 _REMOVED = ("HOME",)
+# What only a server minds. A change of it is none for the migration, which would run again.
+_SERVING = (
+    "DISABLE_SCHEMA_UPDATE",
+    *("HOST", "PORT", "NUM_WORKERS", "LITELLM_LOG", "NO_DOCS", "NO_REDOC", "DISABLE_ADMIN_UI", "UI_USERNAME"),
+    "LITELLM_DONT_SHOW_FEEDBACK_BOX",
+)
 _LOGGING = {"driver": "local", "options": {"max-size": "10m", "max-file": "3"}}
 _LIVELINESS = (
     f"import urllib.request as r; r.build_opener(r.ProxyHandler({{}})).open('http://127.0.0.1:{PORT}/health/liveliness', timeout=5).close()"
@@ -108,7 +114,7 @@ def compose_project(settings: Mapping, files: t.Mapping[str, str], environment: 
     project["networks"].update({name: {"external": True} for name in settings["networks"]})
     project["secrets"] = {"litellm": {"file": "./secrets/litellm.json"}}
     if settings["database"]:
-        migrating = {name: value for name, value in variables.items() if name != "DISABLE_SCHEMA_UPDATE"}
+        migrating = {name: value for name, value in variables.items() if name not in _SERVING}
         services[MIGRATION] = {
             **shared,
             "command": [*arguments, "--skip_server_startup"],

@@ -126,8 +126,8 @@ def test_a_revision_tells_what_is_another() -> None:
     before = compose_revisions(project())
     assert compose_revisions(project()) == before
 
-    def changed(files: dict[str, str], secrets: dict[str, str], **settings: t.Any) -> set[str]:
-        after = compose_revisions(compose_project({**SETTINGS, **settings}, files, ENVIRONMENT, secrets))
+    def changed(files: dict[str, str], secrets: dict[str, str], environment: t.Any = ENVIRONMENT, **settings: t.Any) -> set[str]:
+        after = compose_revisions(compose_project({**SETTINGS, **settings}, files, environment, secrets))
         return {name for name in before if before[name] != after[name]}
 
     assert changed({**FILES, "config.yaml": "other"}, SECRETS) == {"litellm-proxy"}
@@ -136,6 +136,8 @@ def test_a_revision_tells_what_is_another() -> None:
     assert changed(FILES, SECRETS, image="x:1") == {"litellm-proxy", "litellm-migrate"}
     assert changed(FILES, SECRETS, database_image="postgres:16.2") == {"litellm-db"}
     assert changed(FILES, SECRETS, port=1) == {"litellm-proxy"}
+    assert changed(FILES, SECRETS, {**ENVIRONMENT, "LITELLM_LOG": "INFO", "NUM_WORKERS": 2}, workers=2) == {"litellm-proxy"}
+    assert changed(FILES, SECRETS, {**ENVIRONMENT, "PLAIN": "other"}) == {"litellm-proxy", "litellm-migrate"}
 
 
 def test_nothing_is_wrong() -> None:
