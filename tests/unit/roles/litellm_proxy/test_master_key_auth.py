@@ -1,0 +1,103 @@
+# Copyright (c) The selfhosted.llm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The handler for a gateway that knows the master key alone.
+
+The development environment has no LiteLLM: what the handler imports is made here.
+molecule/litellm_proxy runs it in the real one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import sys
+import types
+import typing as t
+from pathlib import Path
+
+import pytest
+
+HANDLER = Path(__file__).resolve().parents[4] / "roles/litellm_proxy/files/master_key_auth.py"
+KEY = "sk-master-Vb6Ym9Hd4Jc"
+ALIAS = "litellm_proxy_master_key"
+
+
+class ProxyException(Exception):  # noqa: N818 - LiteLLM's name
+    def __init__(self, message: str, type: str, param: str | None, code: int, openai_code: str | None = None) -> None:  # noqa: A002
+        super().__init__(message)
+        self.message, self.type, self.param, self.code, self.openai_code = message, type, param, str(code), openai_code
+
+    def to_dict(self) -> dict[str, t.Any]:
+        return {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
+
+
+class Identity:
+    @classmethod
+    def _safe_hash_litellm_api_key(cls, api_key: str) -> str:
+        return f"hash of {api_key}" if api_key.startswith("sk-") else api_key
+
+
+@pytest.fixture
+def load(monkeypatch: pytest.MonkeyPatch) -> t.Callable[[], t.Any]:
+    identity = type("UserAPIKeyAuth", (Identity,), {})
+    routes = types.SimpleNamespace(public_routes=types.SimpleNamespace(value=frozenset({"/health/liveliness"})))
+    modules: dict[str, dict[str, t.Any]] = {
+        "litellm": {},
+        "litellm.constants": {"LITELLM_PROXY_MASTER_KEY_ALIAS": ALIAS},
+        "litellm.proxy": {},
+        "litellm.proxy._types": {"LiteLLMRoutes": routes, "ProxyException": ProxyException, "UserAPIKeyAuth": identity},
+        "litellm.proxy.auth": {},
+        "litellm.proxy.auth.auth_utils": {"get_request_route": lambda request: request},
+    }
+    for name, content in modules.items():
+        module = types.ModuleType(name)
+        vars(module).update(content)
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setenv("LITELLM_MASTER_KEY", KEY)
+
+    def made() -> t.Any:
+        spec = importlib.util.spec_from_file_location("master_key_auth", HANDLER)
+        assert spec
+        assert spec.loader
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return made
+
+
+@pytest.mark.parametrize(
+    ("route", "key"), [("/v1/models", KEY), ("/key/list", KEY), ("/health/liveliness", ""), ("/health/liveliness", None)]
+)
+def test_the_master_key_and_public_routes_are_left_to_litellm(load: t.Any, route: str, key: str | None) -> None:
+    assert asyncio.run(load().user_api_key_auth(route, key)) is None
+
+
+@pytest.mark.parametrize("key", ["sk-wrong", KEY[:-1], KEY + "x", KEY.upper(), "", None, "schl\u00fcssel", f"Bearer {KEY}"])
+def test_all_others_get_openais_error(load: t.Any, key: str | None) -> None:
+    with pytest.raises(ProxyException) as refusal:
+        asyncio.run(load().user_api_key_auth("/v1/models", key))
+    # LiteLLM takes the HTTP status from `code`.
+    assert refusal.value.code == "401"
+    told = refusal.value.to_dict()
+    assert (told["code"], told["type"]) == ("invalid_api_key", "invalid_request_error")
+    assert not key or key not in str(told)
+
+
+def test_refused_keys_are_hashed_whatever_they_begin_with(load: t.Any) -> None:
+    hashed = load().UserAPIKeyAuth._safe_hash_litellm_api_key
+    assert hashed("sk-wrong") == "hash of sk-wrong"
+    assert len(hashed("another")) == 64
+    assert "another" not in hashed("another")
+    # What stands in the place of a key stays comparable.
+    for word in (ALIAS, "", "0123456789abcdef" * 4):
+        assert hashed(word) == word
+
+
+@pytest.mark.parametrize("value", [None, ""])
+def test_it_does_not_start_without_the_key(load: t.Any, monkeypatch: pytest.MonkeyPatch, value: str | None) -> None:
+    monkeypatch.delenv("LITELLM_MASTER_KEY") if value is None else monkeypatch.setenv("LITELLM_MASTER_KEY", value)
+    with pytest.raises(RuntimeError, match="LITELLM_MASTER_KEY is not set"):
+        load()
