@@ -109,7 +109,7 @@ def inventory_problems(models: t.Any, variables: Mapping, ports: t.Sequence[int]
     return found
 
 
-def problems(repository: str, *, token: str, master_key: str, config: Mapping, models: t.Sequence[Mapping], secrets: Mapping) -> list[str]:
+def problems(repository: str, *, token: str, master_key: str, files: Mapping, models: t.Sequence[Mapping], secrets: Mapping) -> list[str]:
     """What an operator has to change before the Space can be published, each with the variable of the role and the remedy."""
     found = []
     if not REPOSITORY.match(repository):
@@ -125,8 +125,8 @@ def problems(repository: str, *, token: str, master_key: str, config: Mapping, m
         found.append(f"hf_space_master_key: {weak}. Set it in the vault to sk- and at least 32 random characters.")
     elif secrets.get("LITELLM_MASTER_KEY") != master_key:
         found.append("hf_space_secrets must have hf_space_master_key as LITELLM_MASTER_KEY.")
-    if not config.get("model_list"):
-        found.append("hf_space_config has no model_list: a gateway without models answers nothing.")
+    if "config.yaml" not in files:
+        found.append("hf_space_files has no config.yaml, without which LiteLLM offers nothing.")
     if not models:
         found.append("hf_space_models is empty: there is nothing to verify.")
     return found
