@@ -25,7 +25,10 @@ TOKEN = "hf_Jd8Yp3Wc6Lm5Gb2Rn7Tk"
 KEY = "sk-molecule-Rn7Wk2Vx9Hq4ZtLb6Vm3Yc8H"
 NEXT_KEY = "sk-molecule-Lb6Vm3Yc8Hd5JfWq2Zt9Xv4N"
 MODEL_KEY = "hf_key-of-the-model-Vx9Hq4"
-SECRETS = (TOKEN, KEY, NEXT_KEY, MODEL_KEY)
+DATABASE_PASSWORD = "t7RqW2xZ9vB4nK8rL3cY"
+SALT_KEY = "Zt9Xv4Nn8Bk2Gm7Lq5Hw3Rd6Sj"
+UI_PASSWORD = "Pv6Tq2Yc9Mb4Xn8Kd3Wf"
+SECRETS = (TOKEN, KEY, NEXT_KEY, MODEL_KEY, DATABASE_PASSWORD, SALT_KEY, UI_PASSWORD)
 LATER = {"litellm_proxy_cache_ttl": 60}
 
 
@@ -70,7 +73,16 @@ def play(*options: str, **variables: Any) -> tuple[int, str]:
     """The exit code and the output of the playbook, which is searched for secrets."""
     extra = json.dumps(variables)
     done = subprocess.run(
-        ["ansible-playbook", "-i", os.environ["MOLECULE_INVENTORY_FILE"], "playbooks/hf_space.yml", "--diff", *options, "-e", extra],
+        [
+            "ansible-playbook",
+            "-i",
+            str(Path(os.environ["MOLECULE_INVENTORY_FILE"]).parent),
+            "playbooks/hf_space.yml",
+            "--diff",
+            *options,
+            "-e",
+            extra,
+        ],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -206,6 +218,30 @@ def test_what_a_space_cannot_do_is_refused() -> None:
     for words in ("llm_models (phi): it is served by Ollama", "llm_models (own): servers has", "SSH tunnels end on", "There is a Redis"):
         assert words in " ".join(output.split())
     assert calls() == [], "before anything is asked of the Hub"
+
+
+def test_with_a_database_there_are_virtual_keys() -> None:
+    variables = {
+        "litellm_proxy_master_key": NEXT_KEY,
+        "llm_database_url": f"postgresql://litellm:{DATABASE_PASSWORD}@database.hf.example:5432/litellm",
+        "litellm_proxy_salt_key": SALT_KEY,
+        "litellm_proxy_ui_password": UI_PASSWORD,
+        "litellm_proxy_max_budget": 10,
+    }
+    code, output = play(**variables)
+    assert code != 0
+    assert "this is port 5432 (llm_space_ports)" in " ".join(output.split())
+    code, output = play(**variables, llm_space_ports=[])
+    assert code == 0, output
+    assert "custom_auth.py" not in git("ls-tree", "--name-only", "main").split()
+    assert "max_budget: 10" in git("show", "main:config.yaml")
+    status, made = ask("/key/generate", {"models": ["default", "qwen-coder"], "max_budget": 1}, NEXT_KEY)
+    assert status == 200, made
+    assert chat(made["key"])[0] == 200
+    assert chat("sk-this-key-is-wrong")[0] == 401
+    code, output = play(**variables, llm_space_ports=[])
+    assert code == 0, output
+    assert changed(output) == 0
 
 
 def test_no_secret_in_history_or_logs() -> None:

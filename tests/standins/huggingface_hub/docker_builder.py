@@ -24,7 +24,7 @@ from pathlib import Path
 
 PREFIX = os.environ.get("HF_STANDIN_PREFIX", "hf-standin")
 PORT = 7860
-WAIT = 120
+WAIT = 300
 
 
 def called(name: str) -> str:
