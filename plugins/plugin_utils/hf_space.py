@@ -11,6 +11,7 @@ import re
 import typing as t
 from urllib.parse import urlsplit
 
+from ansible_collections.selfhosted.llm.plugins.plugin_utils.litellm_config import REFUSED_VERSIONS
 from ansible_collections.selfhosted.llm.plugins.plugin_utils.secrets import weakness
 
 Mapping = t.Mapping[str, t.Any]
@@ -109,7 +110,9 @@ def inventory_problems(models: t.Any, variables: Mapping, ports: t.Sequence[int]
     return found
 
 
-def problems(repository: str, *, token: str, master_key: str, files: Mapping, models: t.Sequence[Mapping], secrets: Mapping) -> list[str]:
+def problems(
+    repository: str, *, token: str, version: str, master_key: str, files: Mapping, models: t.Sequence[Mapping], secrets: Mapping
+) -> list[str]:
     """What an operator has to change before the Space can be published, each with the variable of the role and the remedy."""
     found = []
     if not REPOSITORY.match(repository):
@@ -120,6 +123,8 @@ def problems(repository: str, *, token: str, master_key: str, files: Mapping, mo
         )
     elif re.search(r"\s", token):
         found.append("hf_space_token contains white space. Copy it once more.")
+    if any(refused in version for refused in REFUSED_VERSIONS):
+        found.append(f"hf_space_version: {version} was published with malicious code. Choose another version.")
     weak = weakness(master_key)
     if weak:
         found.append(f"hf_space_master_key: {weak}. Set it in the vault to sk- and at least 32 random characters.")

@@ -158,6 +158,13 @@ def test_a_run_that_changes_nothing_only_reads() -> None:
     assert all(line.startswith("GET ") for line in calls())
 
 
+def test_a_failing_build_shows_its_log() -> None:
+    code, output = play(hf_space_version="no-such-version")
+    assert code != 0
+    assert "BUILD_ERROR" in output
+    assert "no-such-version" in output.split("The end of the log of the build:")[1]
+
+
 def test_a_changed_setting_is_one_commit() -> None:
     before = commits()
     code, output = play("--check", **LATER)
@@ -169,32 +176,20 @@ def test_a_changed_setting_is_one_commit() -> None:
     code, output = play(**LATER)
     assert code == 0, output
     assert commits()[1:] == before
-    assert git("diff", "--name-only", "main~1", "main").split() == ["config.yaml"]
+    # What the failed build was of is put right as well.
+    assert git("diff", "--name-only", "main~1", "main").split() == ["Dockerfile", "config.yaml"]
+    assert git("diff", "--name-only", "main~2", "main").split() == ["config.yaml"]
     assert "ttl: 60" in git("show", "main:config.yaml")
     assert [line for line in calls() if not line.startswith("GET ")].count(f"COMMIT {NAME}") == 1
     assert chat()[0] == 200
 
 
-def test_a_failing_build_shows_its_log() -> None:
-    code, output = play(**LATER, hf_space_version="no-such-version")
-    assert code != 0
-    assert "BUILD_ERROR" in output
-    assert "no-such-version" in output.split("The end of the log of the build:")[1]
-    code, output = play(**LATER)
-    assert code == 0, output
-    assert chat()[0] == 200
-
-
-def test_a_sleeping_space_is_woken() -> None:
-    control(stage="SLEEPING")
-    code, output = play(**LATER)
-    assert code == 0, output
-    assert changed(output) == 1
-    assert chat()[0] == 200
-
-
-def test_another_master_key() -> None:
+def test_a_sleeping_space_is_woken_and_gets_another_master_key() -> None:
     before = commits()
+    control(stage="SLEEPING")
+    code, output = play("--check", **LATER)
+    assert code == 0, output
+    assert "stage SLEEPING" in output
     code, output = play(**LATER, litellm_proxy_master_key=NEXT_KEY)
     assert code == 0, output
     assert commits() == before, "a secret is in no commit"

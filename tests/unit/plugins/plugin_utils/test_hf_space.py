@@ -99,6 +99,7 @@ def problems(**changes: t.Any) -> list[str]:
     given: dict[str, t.Any] = {
         "repository": "somebody/gateway",
         "token": "hf_x",
+        "version": "v1.106.2",
         "master_key": KEY,
         "files": {"config.yaml": "x"},
         "models": [{"name": "a"}],
@@ -118,6 +119,7 @@ def test_nothing_wrong() -> None:
         ({"repository": "gateway"}, "hf_space_repository"),
         ({"token": ""}, "hf_space_token is empty"),
         ({"token": "hf_x\n"}, "hf_space_token contains white space"),
+        ({"version": "v1.82.8-stable"}, "hf_space_version: v1.82.8-stable was published with malicious code"),
         ({"master_key": "sk-1234"}, "hf_space_master_key"),
         ({"secrets": {}}, "hf_space_secrets"),
         ({"files": {}}, "hf_space_files has no config.yaml"),
