@@ -222,6 +222,7 @@ class ApiClient:
 
     `use_proxy=False` is for services of this host: where a host has a proxy, its own address is not always exempt.
     `connect_to` is "address" or "address:port" to connect to instead of the URL's host; no proxy is used then.
+    `headers` go with every request.
     """
 
     def __init__(
@@ -233,8 +234,10 @@ class ApiClient:
         validate_certs: bool = True,
         use_proxy: bool = True,
         connect_to: str | None = None,
+        headers: Headers = None,
     ) -> None:
         self.base_url = base_url.rstrip("/")
+        self.headers = dict(headers or {})
         self.token = token
         self.ca_path = ca_path or None
         self.timeout = timeout
@@ -276,7 +279,7 @@ class ApiClient:
             sent["Content-Type"] = "application/json"
         if self.token:
             sent["Authorization"] = f"Bearer {self.token}"
-        sent.update(headers or {})
+        sent.update({**self.headers, **(headers or {})})
         try:
             return self._send(Request(url, data=data, headers=sent, method=method), timeout or self.timeout)
         except HTTPError as exc:

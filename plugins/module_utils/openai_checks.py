@@ -69,17 +69,18 @@ class Checker:
         timeout: float = 60.0,
         validate_certs: bool = True,
         connect_to: str | None = None,
+        headers: dict[str, str] | None = None,
     ) -> None:
         self.plan = plan
         self.api_key = api_key
 
         def at(where: str, key: str | None) -> OpenAIClient:
-            here = connect_to if api_base(where) == api_base(url) else None
-            return OpenAIClient(where, key, ca_path, timeout, validate_certs, here)
+            same = api_base(where) == api_base(url)
+            return OpenAIClient(where, key, ca_path, timeout, validate_certs, connect_to if same else None, headers if same else None)
 
         self._at = at
         self.client = at(url, api_key)
-        self.checks = CheckList(hide=[api_key or "", *plan.auth.keys])
+        self.checks = CheckList(hide=[api_key or "", *plan.auth.keys, *(headers or {}).values()])
         self.listed: list[str] = []
         self.loads: list[dict[str, t.Any]] = []
 

@@ -69,7 +69,10 @@ class Answer:
 
 
 class OpenAIClient:
-    """One API and one key. `timeout` limits the wait between two reads and the length of a stream; `connect_to` is that of ApiClient."""
+    """One API and one key. `timeout` limits the wait between two reads and the length of a stream.
+
+    `connect_to` and `headers` are those of ApiClient.
+    """
 
     def __init__(
         self,
@@ -79,13 +82,14 @@ class OpenAIClient:
         timeout: float = 60.0,
         validate_certs: bool = True,
         connect_to: str | None = None,
+        headers: dict[str, str] | None = None,
     ) -> None:
         self.base_url = api_base(url)
         self.timeout = timeout
         self.server_version: str | None = None
 
         def at(where: str) -> ApiClient:
-            return ApiClient(where, api_key or None, ca_path, timeout, validate_certs, connect_to=connect_to)
+            return ApiClient(where, api_key or None, ca_path, timeout, validate_certs, connect_to=connect_to, headers=headers)
 
         self.http = at(self.base_url)
         self._root = at(self.base_url[: -len("/v1")])

@@ -80,6 +80,11 @@ options:
       - Address, or C(address:port), to connect to instead of the host of O(url), as for a name that DNS does not know yet, or for one of
         several machines behind one name. The name stays that of O(url) for the certificate and the server.
     type: str
+  headers:
+    description:
+      - Further headers of every request to O(url), such as those that a proxy before it wants. Their values are not shown.
+    type: dict
+    default: {}
   timeout:
     description:
       - Seconds to wait between two pieces of an answer, and for a stream to end. A model that must first be loaded answers late.
@@ -426,6 +431,7 @@ def main() -> None:
             "ca_path": {"type": "path"},
             "validate_certs": {"type": "bool", "default": True},
             "connect_to": {"type": "str"},
+            "headers": {"type": "dict", "default": {}, "no_log": True},
             "timeout": {"type": "float", "default": 120.0},
             "models": {
                 "type": "list",
@@ -482,7 +488,14 @@ def main() -> None:
         keys=KeyPlan(**params["database"]) if params["database"] is not None else None,
     )
     result = Checker(
-        params["url"], params["api_key"], plan, params["ca_path"], params["timeout"], params["validate_certs"], params["connect_to"]
+        params["url"],
+        params["api_key"],
+        plan,
+        params["ca_path"],
+        params["timeout"],
+        params["validate_certs"],
+        params["connect_to"],
+        {name: str(value) for name, value in params["headers"].items()},
     ).run()
     if not result["ok"]:
         message = failure_message(result["checks"])

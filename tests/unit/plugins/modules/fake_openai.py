@@ -49,6 +49,8 @@ class FakeOpenAI:
 
     def __init__(self) -> None:
         self.key: str | None = KEY
+        # What a proxy before it wants to see in X-Pass.
+        self.pass_for_the_proxy = ""
         self.models = ["phi3", "default", "embed"]
         self.backends = {"phi3": ["phi3@a", "phi3@b"], "embed": ["embed@a"]}
         self.names_backend = True
@@ -192,6 +194,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _let_in(self, model: str = "") -> bool:
         fake = self.server_fake
+        if fake.pass_for_the_proxy and self.headers.get("X-Pass") != fake.pass_for_the_proxy:
+            self._error(404, "there is nothing here")
+            return False
         sent = self.headers.get("Authorization")
         if fake.keys is not None and sent and sent != "Bearer " + str(fake.key):
             key = sent[len("Bearer ") :]

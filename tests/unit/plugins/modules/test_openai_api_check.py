@@ -86,6 +86,14 @@ def test_base_url_may_have_v1_already(run: t.Any, api: FakeOpenAI) -> None:
     assert run(api, url=api.url + "/v1/", checks=["models"])["url"] == api.url + "/v1"
 
 
+def test_headers_for_a_proxy_before_it(run: t.Any, api: FakeOpenAI) -> None:
+    api.pass_for_the_proxy = "Bearer for-the-proxy"
+    assert not run(api, checks=["models", "chat"])["ok"]
+    result = run(api, headers={"X-Pass": "Bearer for-the-proxy"})
+    assert failed(result) == []
+    assert "for-the-proxy" not in str(result["checks"])
+
+
 def test_load_numbers(run: t.Any, api: FakeOpenAI) -> None:
     api.delay = 0.02
     api.together = threading.Barrier(4)
