@@ -205,6 +205,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.selfhosted.llm.plugins.module_utils import files
 from ansible_collections.selfhosted.llm.plugins.module_utils.compose import Backup, ComposeError, Container, Probe, Project, Wanted
+from ansible_collections.selfhosted.llm.plugins.module_utils.quiet import QuietModule
 
 ARGUMENTS = {
     "project": {"type": "str", "required": True},
@@ -328,12 +329,10 @@ def present(module: AnsibleModule, project: Project, there: dict[str, Container]
 
 
 def main() -> None:
-    module = AnsibleModule(
+    module = QuietModule(
         ARGUMENTS,
         supports_check_mode=True,
         required_if=[("state", "present", ("files", "revisions", "probe"))],
-        # The journal would have the options.
-        no_log=True,
     )
     params = module.params
     if not shutil.which("docker"):
