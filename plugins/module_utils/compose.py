@@ -120,10 +120,10 @@ class Project:
 
     # Docker
 
-    def docker(self, *args: str, data: str | None = None) -> str:
-        code, out, err = self._run(["docker", *args], data=data)
+    def docker(self, *args: str, what: str = "") -> str:
+        code, out, err = self._run(["docker", *args])
         if code != 0:
-            raise ComposeError("docker", f"docker {' '.join(args[:2])}: {(err or out).strip()[-2000:]}")
+            raise ComposeError("docker", f"docker {what or ' '.join(args[:2])}: {(err or out).strip()[-2000:]}")
         return out
 
     def _labelled(self, what: str) -> list[str]:
@@ -143,7 +143,7 @@ class Project:
 
     def compose(self, folder: str, *args: str) -> str:
         place = ("--project-directory", folder, "--file", os.path.join(folder, "compose.yaml"))
-        return self.docker("compose", "--ansi", "never", "--project-name", self.name, *place, *args)
+        return self.docker("compose", "--ansi", "never", "--project-name", self.name, *place, *args, what=f"compose {args[0]}")
 
     def logs(self, container: str) -> str:
         code, out, err = self._run(["docker", "logs", "--tail", _LINES, container])

@@ -51,10 +51,7 @@ options:
         type: str
         required: true
       content:
-        description: The whole text. Diffs show it. This or O(files[].secret_content) is required.
-        type: str
-      secret_content:
-        description: The same for a file in C(secrets/), where nobody should see it. Of a JSON object diffs show the names.
+        description: The whole text. Diffs show it. Required, but for a file in C(secrets/), whose text is in O(secrets).
         type: str
       owner:
         description: Numbers of the user and the group that own it, as C(uid:gid).
@@ -64,6 +61,10 @@ options:
         description: Permission bits in octal.
         type: str
         default: "0644"
+  secrets:
+    description: Texts of the files in C(secrets/), by their O(files[].path). Nobody sees them; of a JSON object diffs show the names.
+    type: dict
+    default: {}
   revisions:
     description: Value of the label C(selfhosted-llm.revision) that the container of each service has to have.
     type: dict
@@ -120,7 +121,7 @@ options:
     type: bool
     default: false
   hide:
-    description: Secrets that must not show in messages, such as those in O(files[].secret_content).
+    description: Secrets that must not show in messages, such as those in O(secrets).
     type: list
     elements: str
     default: []
@@ -144,9 +145,10 @@ EXAMPLES = r"""
       - path: gateway/config.yaml
         content: "{{ config | to_nice_yaml(sort_keys=false) }}"
       - path: secrets/litellm.json
-        secret_content: "{{ secrets | to_json }}"
         owner: "65534:65534"
         mode: "0400"
+    secrets:
+      secrets/litellm.json: "{{ secrets | to_json }}"
     revisions: "{{ project | selfhosted.llm.compose_revisions }}"
     probe: {token: "{{ vault_litellm_master_key }}", models: [phi3-3.8b]}
 
@@ -218,13 +220,12 @@ ARGUMENTS = {
         "options": {
             "path": {"type": "str", "required": True},
             "content": {"type": "str"},
-            "secret_content": {"type": "str", "no_log": True},
             "owner": {"type": "str", "default": "0:0"},
             "mode": {"type": "str", "default": "0644"},
         },
-        "mutually_exclusive": [("content", "secret_content")],
-        "required_one_of": [("content", "secret_content")],
     },
+    # Not among the files: what is inside a list, the journal would have.
+    "secrets": {"type": "dict", "default": {}, "no_log": True},
     "revisions": {"type": "dict", "default": {}},
     "service": {"type": "str", "default": "litellm-proxy"},
     "migration": {"type": "str", "default": "litellm-migrate"},
@@ -254,12 +255,12 @@ def content_of(module: AnsibleModule, item: dict[str, t.Any]) -> files.Content:
     path = item["path"]
     if not re.fullmatch(r"(compose\.yaml|(gateway|secrets)/[A-Za-z0-9_][\w.-]*)", path):
         module.fail_json(msg=f"files: {path!r} must be compose.yaml, or a name in gateway/ or secrets/")
-    if (item["secret_content"] is None) == path.startswith("secrets/"):
-        module.fail_json(msg=f"files: {path}: secret_content, and only that, belongs into secrets/")
+    text = module.params["secrets"].get(path) if path.startswith("secrets/") else item["content"]
+    if text is None or (path.startswith("secrets/") and item["content"] is not None):
+        module.fail_json(msg=f"files: {path}: its text must be in {'secrets' if path.startswith('secrets/') else 'content'}")
     if not re.fullmatch(r"\d+:\d+", item["owner"]) or not re.fullmatch(r"[0-7]{3,4}", item["mode"]):
         module.fail_json(msg=f"files: {path}: owner must be uid:gid in numbers, and mode octal, not {item['owner']!r} and {item['mode']!r}")
     uid, gid = item["owner"].split(":")
-    text = item["content"] if item["secret_content"] is None else item["secret_content"]
     return files.Content(text.encode(), int(item["mode"], 8), int(uid), int(gid))
 
 

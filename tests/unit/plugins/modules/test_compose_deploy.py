@@ -199,10 +199,11 @@ class Case:
         files = [
             {"path": "compose.yaml", "content": json.dumps(wanted), "owner": ME, "mode": "0600"},
             {"path": "gateway/config.yaml", "content": config, "owner": ME},
-            {"path": "secrets/litellm.json", "secret_content": json.dumps({"KEY": KEY, "OTHER": config}), "owner": ME, "mode": "0400"},
+            {"path": "secrets/litellm.json", "owner": ME, "mode": "0400"},
         ]
         return self.call(
             files=files,
+            secrets={"secrets/litellm.json": json.dumps({"KEY": KEY, "OTHER": config})},
             revisions={name: service["revision"] for name, service in wanted.items()},
             probe={"token": KEY, "models": ["tiny"], "timeout": 0},
             hide=[KEY],
@@ -467,8 +468,9 @@ def test_removing_without_the_files(case: Case, engine: Engine) -> None:
     ("file", "words"),
     [
         ({"path": "../x", "content": ""}, "must be compose.yaml"),
-        ({"path": "secrets/x", "content": ""}, "secret_content, and only that"),
-        ({"path": "gateway/x", "secret_content": ""}, "secret_content, and only that"),
+        ({"path": "secrets/x", "content": ""}, "must be in secrets"),
+        ({"path": "secrets/x"}, "must be in secrets"),
+        ({"path": "gateway/x"}, "must be in content"),
         ({"path": "gateway/x", "content": "", "owner": "root"}, "owner must be uid:gid"),
         ({"path": "gateway/x", "content": "", "mode": "rw"}, "mode octal"),
         ({"path": "gateway/x", "content": ""}, "files has no compose.yaml"),
