@@ -13,13 +13,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import importlib.util
 import json
 import logging
 import shutil
 import ssl
 import subprocess
-import sys
 import threading
 import types
 import typing as t
@@ -27,6 +25,8 @@ from pathlib import Path
 
 import httpx2
 import pytest
+
+from ansible_collections.selfhosted.llm.tests.unit.fake_litellm import ProxyException, install, load_file, make_module
 
 ROOT = Path(__file__).resolve().parents[4]
 HANDLER = ROOT / "roles/litellm_proxy/files/backend_auth.py"
@@ -44,26 +44,7 @@ SETTINGS: dict[str, t.Any] = {
 }
 
 
-def load(name: str, path: Path) -> t.Any:
-    """As LiteLLM does it: without an entry in sys.modules."""
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-auth_backend = load("auth_backend", ROOT / "tests/standins/auth_backend.py")
-
-
-class ProxyException(Exception):  # noqa: N818 - LiteLLM's name
-    def __init__(self, message: str, type: str, param: str | None, code: int, openai_code: str | None = None) -> None:  # noqa: A002
-        super().__init__(message)
-        self.message, self.type, self.param, self.code, self.openai_code = message, type, param, str(code), openai_code
-
-    def to_dict(self) -> dict[str, t.Any]:
-        return {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
+auth_backend = load_file("auth_backend", ROOT / "tests/standins/auth_backend.py")
 
 
 class Identity(types.SimpleNamespace):
@@ -87,12 +68,6 @@ async def enforce(
 
 async def read_request_body(request: t.Any) -> dict[str, t.Any]:
     return dict(request.scope["parsed_body"])
-
-
-def make_module(name: str, **content: t.Any) -> types.ModuleType:
-    module = types.ModuleType(name)
-    vars(module).update(content)
-    return module
 
 
 @pytest.fixture
@@ -124,8 +99,7 @@ def proxy_server(monkeypatch: pytest.MonkeyPatch) -> t.Any:
             read_request_body=read_request_body,
         ),
     ]
-    for module in modules:
-        monkeypatch.setitem(sys.modules, module.__name__, module)
+    install(monkeypatch, modules)
     return server
 
 
@@ -159,7 +133,7 @@ class Lab:
         shutil.copy(HANDLER, folder / "custom_auth.py")
         (folder / "custom_auth.json").write_text(json.dumps({"url": backend.url, **SETTINGS, **changes}))
         monkeypatch.setenv("LLM_AUTH_SECRET", SECRET)
-        self.module = load("custom_auth", folder / "custom_auth.py")
+        self.module = load_file("custom_auth", folder / "custom_auth.py")
         self.clock = 1000.0
         self.auth = self.module.AUTHENTICATOR = self.module.Authenticator(self.module.AUTHENTICATOR.settings, lambda: self.clock)
 

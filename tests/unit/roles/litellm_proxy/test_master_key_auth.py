@@ -11,26 +11,17 @@ molecule/litellm_proxy runs it in the real one.
 from __future__ import annotations
 
 import asyncio
-import importlib.util
-import sys
 import types
 import typing as t
 from pathlib import Path
 
 import pytest
 
+from ansible_collections.selfhosted.llm.tests.unit.fake_litellm import ProxyException, install, load_file, make_module
+
 HANDLER = Path(__file__).resolve().parents[4] / "roles/litellm_proxy/files/master_key_auth.py"
 KEY = "sk-master-Vb6Ym9Hd4Jc"
 ALIAS = "litellm_proxy_master_key"
-
-
-class ProxyException(Exception):  # noqa: N818 - LiteLLM's name
-    def __init__(self, message: str, type: str, param: str | None, code: int, openai_code: str | None = None) -> None:  # noqa: A002
-        super().__init__(message)
-        self.message, self.type, self.param, self.code, self.openai_code = message, type, param, str(code), openai_code
-
-    def to_dict(self) -> dict[str, t.Any]:
-        return {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
 
 
 class Identity:
@@ -43,29 +34,20 @@ class Identity:
 def load(monkeypatch: pytest.MonkeyPatch) -> t.Callable[[], t.Any]:
     identity = type("UserAPIKeyAuth", (Identity,), {})
     routes = types.SimpleNamespace(public_routes=types.SimpleNamespace(value=frozenset({"/health/liveliness"})))
-    modules: dict[str, dict[str, t.Any]] = {
-        "litellm": {},
-        "litellm.constants": {"LITELLM_PROXY_MASTER_KEY_ALIAS": ALIAS},
-        "litellm.proxy": {},
-        "litellm.proxy._types": {"LiteLLMRoutes": routes, "ProxyException": ProxyException, "UserAPIKeyAuth": identity},
-        "litellm.proxy.auth": {},
-        "litellm.proxy.auth.auth_utils": {"get_request_route": lambda request: request},
-    }
-    for name, content in modules.items():
-        module = types.ModuleType(name)
-        vars(module).update(content)
-        monkeypatch.setitem(sys.modules, name, module)
+    install(
+        monkeypatch,
+        [
+            make_module("litellm"),
+            make_module("litellm.constants", LITELLM_PROXY_MASTER_KEY_ALIAS=ALIAS),
+            make_module("litellm.proxy"),
+            make_module("litellm.proxy._types", LiteLLMRoutes=routes, ProxyException=ProxyException, UserAPIKeyAuth=identity),
+            make_module("litellm.proxy.auth"),
+            make_module("litellm.proxy.auth.auth_utils", get_request_route=lambda request: request),
+        ],
+    )
     monkeypatch.setenv("LITELLM_MASTER_KEY", KEY)
 
-    def made() -> t.Any:
-        spec = importlib.util.spec_from_file_location("master_key_auth", HANDLER)
-        assert spec
-        assert spec.loader
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module
-
-    return made
+    return lambda: load_file("master_key_auth", HANDLER)
 
 
 @pytest.mark.parametrize(

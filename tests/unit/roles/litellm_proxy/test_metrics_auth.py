@@ -10,13 +10,13 @@ molecule/litellm_proxy runs it in the real one.
 from __future__ import annotations
 
 import asyncio
-import importlib.util
-import sys
 import types
 import typing as t
 from pathlib import Path
 
 import pytest
+
+from ansible_collections.selfhosted.llm.tests.unit.fake_litellm import install, load_file, make_module
 
 HANDLER = Path(__file__).resolve().parents[4] / "roles/litellm_proxy/files/metrics_auth.py"
 KEY = "sk-metrics-Vb6Ym9Hd4Jc"
@@ -30,17 +30,16 @@ async def user_api_key_auth(request, api_key):
 
 @pytest.fixture
 def load(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> t.Callable[..., t.Any]:
-    modules: dict[str, dict[str, t.Any]] = {
-        "litellm": {},
-        "litellm.proxy": {},
-        "litellm.proxy._types": {"UserAPIKeyAuth": types.SimpleNamespace},
-        "litellm.proxy.auth": {},
-        "litellm.proxy.auth.auth_utils": {"get_request_route": lambda request: request},
-    }
-    for name, content in modules.items():
-        module = types.ModuleType(name)
-        vars(module).update(content)
-        monkeypatch.setitem(sys.modules, name, module)
+    install(
+        monkeypatch,
+        [
+            make_module("litellm"),
+            make_module("litellm.proxy"),
+            make_module("litellm.proxy._types", UserAPIKeyAuth=types.SimpleNamespace),
+            make_module("litellm.proxy.auth"),
+            make_module("litellm.proxy.auth.auth_utils", get_request_route=lambda request: request),
+        ],
+    )
     monkeypatch.setenv("LLM_METRICS_KEY", KEY)
 
     def made(beside: str = "") -> t.Any:
@@ -48,11 +47,7 @@ def load(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> t.Callable[..., t.A
         copy.write_text(HANDLER.read_text(encoding="utf-8"), encoding="utf-8")
         if beside:
             (tmp_path / "custom_auth.py").write_text(beside, encoding="utf-8")
-        spec = importlib.util.spec_from_file_location("metrics_auth", copy)
-        assert spec
-        assert spec.loader
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        module = load_file("metrics_auth", copy)
         return lambda route, key: asyncio.run(module.user_api_key_auth(route, key))
 
     return made
