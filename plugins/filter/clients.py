@@ -7,18 +7,11 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible.errors import AnsibleFilterError
-
-from ansible_collections.selfhosted.llm.plugins.plugin_utils import clients
-
-
-def client_settings(url: str, chat: str, embedding: str = "", key: str = "", client: str = "all") -> list[str]:
-    try:
-        return clients.client_settings(url, chat, embedding, key, client)
-    except clients.ClientError as exc:
-        raise AnsibleFilterError(str(exc)) from exc
+from ansible_collections.selfhosted.llm.plugins.plugin_utils.deferred import Deferred
 
 
 class FilterModule:
     def filters(self) -> dict[str, t.Callable[..., t.Any]]:
-        return {"client_settings": client_settings}
+        return {
+            "client_settings": Deferred("plugin_utils.clients.client_settings"),
+        }

@@ -7,19 +7,14 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.selfhosted.llm.plugins.plugin_utils.compose import (
-    compose_package,
-    compose_problems,
-    compose_project,
-    compose_revisions,
-)
+from ansible_collections.selfhosted.llm.plugins.plugin_utils.deferred import Deferred
 
 
 class FilterModule:
     def filters(self) -> dict[str, t.Callable[..., t.Any]]:
         return {
-            "compose_package": compose_package,
-            "compose_problems": compose_problems,
-            "compose_project": compose_project,
-            "compose_revisions": compose_revisions,
+            "compose_package": Deferred("plugin_utils.compose.compose_package"),
+            "compose_problems": Deferred("plugin_utils.compose.compose_problems"),
+            "compose_project": Deferred("plugin_utils.compose.compose_project"),
+            "compose_revisions": Deferred("plugin_utils.compose.compose_revisions"),
         }

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.selfhosted.llm.plugins.plugin_utils.certificates import problems as certificate_problems
-from ansible_collections.selfhosted.llm.plugins.plugin_utils.edge import problems as edge_problems
+from ansible_collections.selfhosted.llm.plugins.plugin_utils.deferred import Deferred
 
 
 class FilterModule:
     def filters(self) -> dict[str, t.Callable[..., t.Any]]:
-        return {"certificate_problems": certificate_problems, "edge_problems": edge_problems}
+        return {
+            "certificate_problems": Deferred("plugin_utils.certificates.problems"),
+            "edge_problems": Deferred("plugin_utils.edge.problems"),
+        }

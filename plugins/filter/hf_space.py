@@ -7,24 +7,15 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible.errors import AnsibleFilterError
-
-from ansible_collections.selfhosted.llm.plugins.plugin_utils import hf_space
-
-
-def hf_space_env(values: t.Mapping[str, t.Any]) -> str:
-    try:
-        return hf_space.docker_words(values)
-    except ValueError as exc:
-        raise AnsibleFilterError(f"the environment of the Space: {exc}") from exc
+from ansible_collections.selfhosted.llm.plugins.plugin_utils.deferred import Deferred
 
 
 class FilterModule:
     def filters(self) -> dict[str, t.Callable[..., t.Any]]:
         return {
-            "hf_space_env": hf_space_env,
-            "hf_space_environment": hf_space.environment,
-            "hf_space_inventory_problems": hf_space.inventory_problems,
-            "hf_space_problems": hf_space.problems,
-            "hf_space_url": hf_space.space_url,
+            "hf_space_env": Deferred("plugin_utils.hf_space.docker_words"),
+            "hf_space_environment": Deferred("plugin_utils.hf_space.environment"),
+            "hf_space_inventory_problems": Deferred("plugin_utils.hf_space.inventory_problems"),
+            "hf_space_problems": Deferred("plugin_utils.hf_space.problems"),
+            "hf_space_url": Deferred("plugin_utils.hf_space.space_url"),
         }

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.selfhosted.llm.plugins.plugin_utils.hosts import addresses, edge_urls, host_ports, host_urls
-from ansible_collections.selfhosted.llm.plugins.plugin_utils.inventory import inventory_problems
+from ansible_collections.selfhosted.llm.plugins.plugin_utils.deferred import Deferred
 
 
 class FilterModule:
     def filters(self) -> dict[str, t.Callable[..., t.Any]]:
         return {
-            "addresses": addresses,
-            "edge_urls": edge_urls,
-            "host_ports": host_ports,
-            "host_urls": host_urls,
-            "inventory_problems": inventory_problems,
+            "addresses": Deferred("plugin_utils.hosts.addresses"),
+            "edge_urls": Deferred("plugin_utils.hosts.edge_urls"),
+            "host_ports": Deferred("plugin_utils.hosts.host_ports"),
+            "host_urls": Deferred("plugin_utils.hosts.host_urls"),
+            "inventory_problems": Deferred("plugin_utils.inventory.inventory_problems"),
         }

@@ -9,39 +9,24 @@ import typing as t
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.selfhosted.llm.plugins.plugin_utils import llama_server as lists
+from ansible_collections.selfhosted.llm.plugins.plugin_utils.deferred import Deferred
 
 
-def _read(function: t.Callable[..., t.Any], *arguments: t.Any) -> t.Any:
-    try:
-        return function(*arguments)
-    except (AttributeError, KeyError, TypeError, ValueError) as exc:
-        raise AnsibleFilterError(f"{lists.VARIABLE} cannot be read, llama_server_problems says why: {exc!r}") from exc
+class _Read(Deferred):
+    """What reads a list that has been checked before."""
 
-
-def llama_servers(
-    servers: t.Any,
-    models_dir: str = lists.MODELS_DIR,
-    gpu_variable: str = "CUDA_VISIBLE_DEVICES",
-    bind_address: str = "127.0.0.1",
-    environment: t.Any = None,
-) -> t.Any:
-    return _read(lists.servers, servers, models_dir, gpu_variable, bind_address, environment)
-
-
-def llama_model_files(servers: t.Any, models_dir: str = lists.MODELS_DIR, files: t.Any = None) -> t.Any:
-    return _read(lists.downloads, servers, models_dir, files)
-
-
-def llama_server_keys(servers: t.Any) -> t.Any:
-    return _read(lists.keys, servers)
+    def __call__(self, *args: t.Any, **kwargs: t.Any) -> t.Any:
+        try:
+            return self.function()(*args, **kwargs)
+        except (AttributeError, KeyError, TypeError, ValueError) as exc:
+            raise AnsibleFilterError(f"llama_server_servers cannot be read, llama_server_problems says why: {exc!r}") from exc
 
 
 class FilterModule:
     def filters(self) -> dict[str, t.Callable[..., t.Any]]:
         return {
-            "llama_servers": llama_servers,
-            "llama_model_files": llama_model_files,
-            "llama_server_keys": llama_server_keys,
-            "llama_server_problems": lists.problems,
+            "llama_servers": _Read("plugin_utils.llama_server.servers"),
+            "llama_model_files": _Read("plugin_utils.llama_server.downloads"),
+            "llama_server_keys": _Read("plugin_utils.llama_server.keys"),
+            "llama_server_problems": Deferred("plugin_utils.llama_server.problems"),
         }

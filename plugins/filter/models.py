@@ -9,7 +9,7 @@ import typing as t
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.selfhosted.llm.plugins.plugin_utils.models import Catalogue, ModelsError
+from ansible_collections.selfhosted.llm.plugins.plugin_utils.deferred import load
 
 Groups = t.Mapping[str, t.Sequence[str]]
 Urls = t.Mapping[str, str]
@@ -20,8 +20,8 @@ def _from_catalogue(name: str, *call: t.Any) -> t.Callable[..., t.Any]:
 
     def apply(models: t.Any, groups: Groups | None = None, urls: Urls | None = None, *arguments: t.Any) -> t.Any:
         try:
-            return getattr(Catalogue(models, groups, urls), name)(*call, *arguments)
-        except ModelsError as exc:
+            return getattr(load("plugin_utils.models").Catalogue(models, groups, urls), name)(*call, *arguments)
+        except ValueError as exc:
             raise AnsibleFilterError(str(exc)) from exc
 
     return apply

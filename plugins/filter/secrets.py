@@ -7,19 +7,13 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible.errors import AnsibleFilterError
-
-from ansible_collections.selfhosted.llm.plugins.module_utils.systemd import format_environment, parse_environment
-from ansible_collections.selfhosted.llm.plugins.plugin_utils.secrets import weakness
-
-
-def environment_text(values: t.Any) -> str:
-    try:
-        return format_environment(values)
-    except ValueError as exc:
-        raise AnsibleFilterError(str(exc)) from exc
+from ansible_collections.selfhosted.llm.plugins.plugin_utils.deferred import Deferred
 
 
 class FilterModule:
     def filters(self) -> dict[str, t.Callable[..., t.Any]]:
-        return {"environment_text": environment_text, "environment_values": parse_environment, "weakness": weakness}
+        return {
+            "environment_text": Deferred("module_utils.systemd.format_environment"),
+            "environment_values": Deferred("module_utils.systemd.parse_environment"),
+            "weakness": Deferred("plugin_utils.secrets.weakness"),
+        }

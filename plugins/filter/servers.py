@@ -7,27 +7,13 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible.errors import AnsibleFilterError
-
-from ansible_collections.selfhosted.llm.plugins.plugin_utils import servers
-from ansible_collections.selfhosted.llm.plugins.plugin_utils.hosts import HostVars
-from ansible_collections.selfhosted.llm.plugins.plugin_utils.models import ModelsError
-
-
-def _checked(function: t.Callable[[t.Any, HostVars], t.Any]) -> t.Callable[[t.Any, HostVars], t.Any]:
-    def apply(models: t.Any, hostvars: HostVars) -> t.Any:
-        try:
-            return function(models, hostvars)
-        except ModelsError as exc:
-            raise AnsibleFilterError(str(exc)) from exc
-
-    return apply
+from ansible_collections.selfhosted.llm.plugins.plugin_utils.deferred import Deferred
 
 
 class FilterModule:
     def filters(self) -> dict[str, t.Callable[..., t.Any]]:
         return {
-            "resolved_models": _checked(servers.resolved_models),
-            "server_endpoints": _checked(servers.server_endpoints),
-            "tunnelled_servers": _checked(servers.tunnelled_servers),
+            "resolved_models": Deferred("plugin_utils.servers.resolved_models"),
+            "server_endpoints": Deferred("plugin_utils.servers.server_endpoints"),
+            "tunnelled_servers": Deferred("plugin_utils.servers.tunnelled_servers"),
         }

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.selfhosted.llm.plugins.plugin_utils.tables import status_table
+from ansible_collections.selfhosted.llm.plugins.plugin_utils.deferred import Deferred
 
 
 class FilterModule:
     def filters(self) -> dict[str, t.Callable[..., t.Any]]:
-        return {"status_table": status_table}
+        return {
+            "status_table": Deferred("plugin_utils.tables.status_table"),
+        }

@@ -5,37 +5,23 @@
 
 from __future__ import annotations
 
-import functools
 import typing as t
 
-from ansible.errors import AnsibleFilterError
-
-from ansible_collections.selfhosted.llm.plugins.plugin_utils import tunnels
-
-
-def _explained(function: t.Callable[..., t.Any]) -> t.Callable[..., t.Any]:
-    @functools.wraps(function)
-    def call(*args: t.Any, **kwargs: t.Any) -> t.Any:
-        try:
-            return function(*args, **kwargs)
-        except ValueError as exc:
-            raise AnsibleFilterError(str(exc)) from exc
-
-    return call
+from ansible_collections.selfhosted.llm.plugins.plugin_utils.deferred import Deferred
 
 
 class FilterModule:
     def filters(self) -> dict[str, t.Callable[..., t.Any]]:
         return {
-            "host_tunnels": _explained(tunnels.host_tunnels),
-            "tunnel_authorized_keys": _explained(tunnels.authorized_keys),
-            "tunnel_client_problems": tunnels.tunnel_client_problems,
-            "tunnel_clients": _explained(tunnels.tunnel_clients),
-            "tunnel_gateways": tunnels.tunnel_gateways,
-            "tunnel_known_hosts": _explained(tunnels.known_hosts),
-            "tunnel_listener_problems": _explained(tunnels.listener_problems),
-            "tunnel_permissions": tunnels.permissions,
-            "tunnel_plan": _explained(tunnels.tunnel_plan),
-            "tunnel_problems": tunnels.tunnel_problems,
-            "tunnel_withdrawals": tunnels.withdrawals,
+            "host_tunnels": Deferred("plugin_utils.tunnels.host_tunnels"),
+            "tunnel_authorized_keys": Deferred("plugin_utils.tunnels.authorized_keys"),
+            "tunnel_client_problems": Deferred("plugin_utils.tunnels.tunnel_client_problems"),
+            "tunnel_clients": Deferred("plugin_utils.tunnels.tunnel_clients"),
+            "tunnel_gateways": Deferred("plugin_utils.tunnels.tunnel_gateways"),
+            "tunnel_known_hosts": Deferred("plugin_utils.tunnels.known_hosts"),
+            "tunnel_listener_problems": Deferred("plugin_utils.tunnels.listener_problems"),
+            "tunnel_permissions": Deferred("plugin_utils.tunnels.permissions"),
+            "tunnel_plan": Deferred("plugin_utils.tunnels.tunnel_plan"),
+            "tunnel_problems": Deferred("plugin_utils.tunnels.tunnel_problems"),
+            "tunnel_withdrawals": Deferred("plugin_utils.tunnels.withdrawals"),
         }

@@ -154,7 +154,7 @@ def docker_words(values: Mapping) -> str:
     def quoted(value: t.Any) -> str:
         text = json.dumps(str(value), ensure_ascii=False).replace("$", "\\$")
         if "\\n" in text:
-            raise ValueError("a value has more than one line")
+            raise ValueError("the environment of the Space: a value has more than one line")
         return text
 
     return " \\\n    ".join(f"{name}={quoted(value)}" for name, value in values.items())

@@ -109,6 +109,19 @@ def resolve(
     return found
 
 
+def _items(variable: str) -> t.Callable[..., list[dict[str, t.Any]]]:
+    def items(entries: t.Any, tiers: t.Any = None, token_price: float = 0.0, open_models: t.Sequence[str] = ()) -> list[dict[str, t.Any]]:
+        try:
+            return resolve(variable, entries, tiers, float(token_price or 0), open_models)
+        except TypeError as exc:
+            raise TiersError(str(exc)) from exc
+
+    return items
+
+
+key_items, team_items, user_items = _items("litellm_keys"), _items("litellm_teams"), _items("litellm_users")
+
+
 def with_webui_key(entries: t.Any, value: t.Any, models: t.Sequence[str] = ()) -> list[dict[str, t.Any]]:
     """litellm_keys with the key of Open WebUI. An entry of that name may set its limits; its value comes from llm_webui_key."""
     listed = [dict(entry) for entry in entries or []]

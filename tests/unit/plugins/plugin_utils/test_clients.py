@@ -11,7 +11,7 @@ import pytest
 import yaml
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.selfhosted.llm.plugins.filter import clients as filters
+from ansible_collections.selfhosted.llm.plugins.filter.clients import FilterModule
 from ansible_collections.selfhosted.llm.plugins.plugin_utils.clients import CLIENTS, ClientError, client_settings
 
 KEY = "sk-of-a-client-4d1f"
@@ -65,4 +65,4 @@ def test_mistakes() -> None:
     with pytest.raises(ClientError, match="no model to chat with"):
         client_settings("http://x", "")
     with pytest.raises(AnsibleFilterError, match=r"llm_client: 'emacs' is not known\. Known are: all, curl"):
-        filters.client_settings("http://x", "m", client="emacs")
+        FilterModule().filters()["client_settings"]("http://x", "m", client="emacs")

@@ -4,8 +4,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.selfhosted.llm.plugins.filter.verify import (
-    FilterModule,
+from ansible_collections.selfhosted.llm.plugins.plugin_utils.verify import (
     verify_edges,
     verify_gateways,
     verify_page_requests,
@@ -106,10 +105,6 @@ def test_what_to_ask_of_edges() -> None:
     ]
     assert (found[2]["url"], [site["kind"] for site in found[2]["sites"]]) == ("", ["webui"])
     assert verify_edges({}, {}, {}) == []
-
-
-def test_names() -> None:
-    assert set(FilterModule().filters()) == {"verify_edges", "verify_gateways", "verify_page_requests", "verify_pages", "verify_topology"}
 
 
 def test_further_documents_go_to_the_first_gateway() -> None:
