@@ -7,9 +7,9 @@ import shlex
 
 import pytest
 
-testinfra_hosts = ["ansible://litellm-alone"]
+testinfra_hosts = ["ansible://litellm"]
 
-MASTER_KEY = "sk-molecule-bq7ZkX2vN9sW4tRfJ6mLhY8c"
+MASTER_KEY = "sk-molecule-w8Hq3ZtVb6NkPx5RyLmS9cGd"
 METRICS_KEY = "sk-molecule-metrics-Nw7Rk2Vx9Hq4Zt"
 WRONG = ("sk-wrong-of-this-test", "wrong-of-this-test", MASTER_KEY[:-1], MASTER_KEY + "x")
 CHAT = {"model": "default", "max_tokens": 4, "messages": [{"role": "user", "content": "hello"}]}
