@@ -30,6 +30,12 @@ options:
     description: TCP ports. Required with O(state=present).
     type: list
     elements: int
+  keep_ports:
+    description:
+      - Whether the ports that the present rules decide about stay among them.
+      - For the time of a deploy that moves a server to another port, and that may bring it back to the old one.
+    type: bool
+    default: false
   clients:
     description: >-
       Who may connect: addresses, networks (CIDR) or host names, which this host resolves when the module runs.
@@ -138,6 +144,12 @@ def ruleset(name: str, ports: t.Iterable[int], admitted: t.Sequence[Network]) ->
     )
 
 
+def guarded_ports(rules: str) -> list[int]:
+    """The ports that these rules decide about."""
+    found = re.search(r"tcp dport != { ([\d, ]+) } accept", rules)
+    return [int(port) for port in found.group(1).split(",")] if found else []
+
+
 class Firewall:
     """The files of one firewall, and what is done with them."""
 
@@ -183,7 +195,8 @@ def present(module: AnsibleModule, firewall: Firewall, systemd: Systemd) -> None
     except ValueError as exc:
         module.fail_json(msg=str(exc))
     name = module.params["name"]
-    wanted = firewall.contents(name, ruleset(name, module.params["ports"], admitted))
+    ports = module.params["ports"] + (guarded_ports(text_of(firewall.rules) or "") if module.params["keep_ports"] else [])
+    wanted = firewall.contents(name, ruleset(name, ports, admitted))
     diff = changes(wanted)
     facts = {"addresses": [str(network) for network in admitted], "diff": diff}
     if not diff:
@@ -219,6 +232,7 @@ def main() -> None:
             "name": {"type": "str", "required": True},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "ports": {"type": "list", "elements": "int"},
+            "keep_ports": {"type": "bool", "default": False},
             "clients": {"type": "list", "elements": "str", "default": []},
         },
         required_if=[("state", "present", ("ports",))],

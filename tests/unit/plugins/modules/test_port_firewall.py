@@ -114,6 +114,15 @@ def test_written_loaded_and_left_alone(machine: Machine, capsys: pytest.CaptureF
     assert machine.commands[-1] == "systemctl reload-or-restart ollama-firewall.service"
 
 
+def test_a_port_is_kept_until_the_move_is_done(machine: Machine, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert apply(capsys, keep_ports=True)["changed"]
+    assert apply(capsys, ports=[11999], keep_ports=True)["changed"]
+    assert "dport != { 11434, 11999 } accept" in (tmp_path / "rules.nft").read_text()
+    assert not apply(capsys, ports=[11999], keep_ports=True)["changed"]
+    assert apply(capsys, ports=[11999])["changed"]
+    assert "dport != { 11999 } accept" in (tmp_path / "rules.nft").read_text()
+
+
 def test_rules_that_were_flushed_come_back(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
     apply(capsys)
     machine.loaded = False
