@@ -7,7 +7,14 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.selfhosted.llm.plugins.plugin_utils.hosts import addresses, edge_urls, host_ports, host_urls
+from ansible_collections.selfhosted.llm.plugins.plugin_utils.hosts import (
+    addresses,
+    edge_proxies,
+    edge_url,
+    edge_urls,
+    host_ports,
+    host_urls,
+)
 from ansible_collections.selfhosted.llm.plugins.plugin_utils.inventory import inventory_problems
 
 
@@ -15,6 +22,8 @@ class FilterModule:
     def filters(self) -> dict[str, t.Callable[..., t.Any]]:
         return {
             "addresses": addresses,
+            "edge_proxies": edge_proxies,
+            "edge_url": edge_url,
             "edge_urls": edge_urls,
             "host_ports": host_ports,
             "host_urls": host_urls,
