@@ -14,6 +14,8 @@ class FilterModule:
     def filters(self) -> dict[str, t.Callable[..., t.Any]]:
         return {
             "addresses": Deferred("plugin_utils.hosts.addresses"),
+            "edge_proxies": Deferred("plugin_utils.hosts.edge_proxies"),
+            "edge_url": Deferred("plugin_utils.hosts.edge_url"),
             "edge_urls": Deferred("plugin_utils.hosts.edge_urls"),
             "host_ports": Deferred("plugin_utils.hosts.host_ports"),
             "host_urls": Deferred("plugin_utils.hosts.host_urls"),

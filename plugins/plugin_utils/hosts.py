@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import typing as t
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -40,12 +41,29 @@ def host_ports(hosts: t.Sequence[str], hostvars: HostVars, port_variable: str, d
 
 def edge_urls(hosts: t.Sequence[str], hostvars: HostVars, names_variable: str) -> dict[str, str]:
     """Where clients reach what each edge serves by the first of these names; an edge without any is left out."""
-    urls = {}
-    for host in hosts:
-        values = hostvars[host]
-        names = values.get(names_variable) or []
-        port = int(values.get("reverse_proxy_https_port") or 443)
-        if names:
-            name = f"[{names[0]}]" if ":" in names[0] else names[0]
-            urls[host] = f"https://{name}" + ("" if port == 443 else f":{port}")
-    return urls
+    return {host: urls[0] for host in hosts if (urls := _named_urls(hostvars[host], names_variable))}
+
+
+def edge_url(hosts: t.Sequence[str], hostvars: HostVars, names_variable: str) -> str:
+    """The one URL by which all edges serve it. With several, nobody but the operator knows which is the one that users type: empty."""
+    urls = {url for host in hosts for url in _named_urls(hostvars[host], names_variable)}
+    return urls.pop() if len(urls) == 1 else ""
+
+
+def edge_proxies(hosts: t.Sequence[str], hostvars: HostVars, names_variable: str) -> list[str]:
+    """Where requests come from that these edges pass on. Servers compare addresses, so an edge that is known by a name only is left out."""
+    return [address for host in hosts if hostvars[host].get(names_variable) and _is_address(address := address_of(hostvars, host))]
+
+
+def _named_urls(values: t.Mapping[str, t.Any], names_variable: str) -> list[str]:
+    port = int(values.get("reverse_proxy_https_port") or 443)
+    suffix = "" if port == 443 else f":{port}"
+    return [f"https://[{name}]{suffix}" if ":" in name else f"https://{name}{suffix}" for name in values.get(names_variable) or []]
+
+
+def _is_address(value: str) -> bool:
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        return False
+    return True

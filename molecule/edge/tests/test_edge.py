@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
+import functools
 import json
 import os
 import ssl
 import subprocess
-import sys
 import time
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -16,10 +15,10 @@ from pathlib import Path
 import httpx2 as httpx
 import openai
 import pytest
+from machines import ROOT, address, load_module, node, play, wait_until
 
 testinfra_hosts = ["ansible://edge"]
 
-ROOT = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
 INVENTORY = str(Path(os.environ["MOLECULE_INVENTORY_FILE"]).parent)
 EPHEMERAL = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
 REPORT = ROOT / ".cache" / "reports" / "edge" / "latest"
@@ -32,44 +31,19 @@ GPUS = ("hc-gpu-1", "hc-gpu-2")
 NAME = "api.heartcode.example"
 PUBLIC = {"heartcode-default", "heartcode-sfw", "heartcode-embed"}
 
-
-def load_module(path: Path):
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
-    return module
+clients = load_module("molecule/gateways/tests/clients.py")
+streams = load_module("molecule/edge/tests/streams.py")
 
 
-clients = load_module(ROOT / "molecule" / "gateways" / "tests" / "clients.py")
-streams = load_module(Path(__file__).parent / "streams.py")
+@functools.cache
+def trusted() -> ssl.SSLContext:
+    return ssl.create_default_context(cadata=node("hc-edge", "cat /etc/selfhosted-llm/edge/ca.crt"))
 
 
-def node(name: str, command: str, timeout: int = 90) -> str:
-    result = subprocess.run(["docker", "exec", name, "sh", "-c", command], capture_output=True, text=True, timeout=timeout)
-    assert result.returncode == 0, f"{command}: {result.stdout}{result.stderr}"
-    return result.stdout
-
-
-def wait_until(condition, seconds, what):
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():
-            return
-        time.sleep(0.3)
-    pytest.fail(f"{what} did not happen within {seconds} s")
-
-
-ADDRESSES = {name: node(name, "hostname -i").strip() for name in ("hc-edge", *GATEWAYS, *GPUS)}
-TRUSTED = ssl.create_default_context(cadata=node("hc-edge", "cat /etc/selfhosted-llm/edge/ca.crt"))
-
-
-def ask(method: str, path: str, key: str = "", body: dict | None = None, verify: ssl.SSLContext = TRUSTED) -> httpx.Response:
+def ask(method: str, path: str, key: str = "", body: dict | None = None, verify: ssl.SSLContext | None = None) -> httpx.Response:
     headers = {"Host": NAME, **({"Authorization": f"Bearer {key}"} if key else {})}
-    with httpx.Client(verify=verify, timeout=60, trust_env=False) as client:
-        return client.request(
-            method, f"https://{ADDRESSES['hc-edge']}{path}", headers=headers, json=body, extensions={"sni_hostname": NAME}
-        )
+    with httpx.Client(verify=verify or trusted(), timeout=60, trust_env=False) as client:
+        return client.request(method, f"https://{address('hc-edge')}{path}", headers=headers, json=body, extensions={"sni_hostname": NAME})
 
 
 def chat(key: str, model: str = "heartcode-sfw") -> httpx.Response:
@@ -86,14 +60,9 @@ def control(method: str, path: str, body: dict | None = None) -> str:
     return node("hc-store", f"curl -sf -X {method} {data} http://127.0.0.1:9400/control/{path}")
 
 
-def play(playbook: str, *arguments: str, timeout: int = 900) -> subprocess.CompletedProcess[str]:
-    command = ["ansible-playbook", "--inventory", INVENTORY, str(ROOT / "playbooks" / playbook), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, cwd=ROOT)
-
-
 @pytest.fixture
 def load():
-    running = clients.Clients([f"https://{ADDRESSES['hc-edge']}"], LOAD, "heartcode-sfw", name=NAME, verify=TRUSTED)
+    running = clients.Clients([f"https://{address('hc-edge')}"], LOAD, "heartcode-sfw", name=NAME, verify=trusted())
     wait_until(lambda: running.total() > 20 or running.failed, 60, "load")
     yield running
     running.finish()
@@ -143,7 +112,7 @@ def test_public_names_alone_are_offered():
 
 
 def test_tls_is_the_only_way_in():
-    redirected = httpx.get(f"http://{ADDRESSES['hc-edge']}/v1/models", headers={"Host": NAME}, timeout=20, trust_env=False)
+    redirected = httpx.get(f"http://{address('hc-edge')}/v1/models", headers={"Host": NAME}, timeout=20, trust_env=False)
     assert redirected.status_code in (301, 308)
     assert redirected.headers["location"] == f"https://{NAME}/v1/models"
     with pytest.raises(httpx.ConnectError, match=r"CERTIFICATE_VERIFY_FAILED|certificate verify failed"):
@@ -154,9 +123,9 @@ def test_tls_is_the_only_way_in():
 def test_keys_of_the_backend():
     for key in ("", "hc-sk-nobody-0c4ad17e92b6", "sk-nobody-0c4ad17e92b6"):
         assert code_of(chat(key)) == (401, "invalid_api_key")
-    connect = httpx.Client(verify=TRUSTED, trust_env=False, headers={"Host": NAME})
+    connect = httpx.Client(verify=trusted(), trust_env=False, headers={"Host": NAME})
     client = openai.OpenAI(
-        base_url=f"https://{ADDRESSES['hc-edge']}/v1", api_key="hc-sk-nobody-0c4ad17e92b6", max_retries=0, http_client=connect
+        base_url=f"https://{address('hc-edge')}/v1", api_key="hc-sk-nobody-0c4ad17e92b6", max_retries=0, http_client=connect
     )
     connect.event_hooks["request"] = [lambda request: request.extensions.update(sni_hostname=NAME)]
     with pytest.raises(openai.AuthenticationError):
@@ -219,7 +188,6 @@ def test_a_killed_gpu_host_is_invisible(load):
         subprocess.run(["docker", "start", "hc-gpu-2"], check=True, capture_output=True, timeout=60)
     load.finish()
     assert load.failed == []
-    ADDRESSES["hc-gpu-2"] = node("hc-gpu-2", "hostname -i").strip()
     wait_until(
         lambda: subprocess.run(["docker", "exec", "hc-gateway-1", "curl", "-sf", "http://hc-gpu-2:8084/health"]).returncode == 0,
         120,
@@ -234,7 +202,7 @@ def test_a_killed_gateway_is_invisible(load):
 
     def back():
         try:
-            return httpx.get(f"http://{ADDRESSES['hc-gateway-1']}:4000/health/readiness", timeout=5, trust_env=False).status_code == 200
+            return httpx.get(f"http://{address('hc-gateway-1')}:4000/health/readiness", timeout=5, trust_env=False).status_code == 200
         except httpx.TransportError:
             return False
 
@@ -281,7 +249,7 @@ def held(path: str, method: str = "POST") -> list[dict]:
 def test_a_piece_arrives_before_the_next_is_sent(local_variant):
     held("hold")
     try:
-        one = streams.Streams(ADDRESSES["hc-edge"], NAME, TRUSTED, LOAD, "held", 1)
+        one = streams.Streams(address("hc-edge"), NAME, trusted(), LOAD, "held", 1)
         asyncio.run(one.run(lambda: held("release"), 60))
     finally:
         held("release")
@@ -299,7 +267,7 @@ def test_a_thousand_streams_are_held_open(local_variant):
 
     held("hold")
     try:
-        thousand = streams.Streams(ADDRESSES["hc-edge"], NAME, TRUSTED, LOAD, "held", 1000)
+        thousand = streams.Streams(address("hc-edge"), NAME, trusted(), LOAD, "held", 1000)
         asyncio.run(thousand.run(all_are_open, 300))
     finally:
         held("release")

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import stat
-import subprocess
 import time
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import httpx2 as httpx
 import pytest
+from machines import ROOT, address, load_module, node, play, wait_until
 
 testinfra_hosts = ["ansible://store"]
 
-ROOT = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
-# The folder: its other file has the groups that are empty here.
-INVENTORY = str(Path(os.environ["MOLECULE_INVENTORY_FILE"]).parent)
 KEYS = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "keys"
 REPORT = ROOT / ".cache" / "reports" / "gateways" / "latest"
 MASTER = "sk-molecule-Tq7Jx2vN9sW4tRfJ6mLhY8c"
@@ -26,28 +22,12 @@ LOAD = "sk-molecule-load-Zr5Wn8Kx2Qv7Ht"
 LIMITED = "sk-molecule-limited-Yc4Vb9Lm3Pd"
 COMPANY = "hc-sk-company-000001"
 
-
-def node(name: str, command: str) -> str:
-    result = subprocess.run(["docker", "exec", name, "sh", "-c", command], capture_output=True, text=True, timeout=90)
-    assert result.returncode == 0, result.stderr
-    return result.stdout
+Clients = load_module("molecule/gateways/tests/clients.py").Clients
+GATEWAYS = ("gws-1", "gws-2")
 
 
-_spec = importlib.util.spec_from_file_location("clients", Path(__file__).parent / "clients.py")
-_module = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_module)
-Clients = _module.Clients
-
-URLS = {name: f"http://{node(name, 'hostname -i').strip()}:4000" for name in ("gws-1", "gws-2")}
-
-
-def wait_until(condition, seconds, what):
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():
-            return
-        time.sleep(0.3)
-    pytest.fail(f"{what} did not happen within {seconds} s")
+def urls() -> dict[str, str]:
+    return {name: f"http://{address(name)}:4000" for name in GATEWAYS}
 
 
 def chat(url: str, key: str, model: str = "tiny") -> httpx.Response:
@@ -63,14 +43,9 @@ def main_pid(name: str) -> int:
     return int(node(name, "systemctl show litellm --property MainPID --value"))
 
 
-def play(playbook: str, *arguments: str, timeout: int = 600) -> subprocess.CompletedProcess[str]:
-    command = ["ansible-playbook", "--inventory", INVENTORY, str(ROOT / playbook), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, cwd=ROOT)
-
-
 @pytest.fixture
 def clients():
-    running = Clients(list(URLS.values()), LOAD, "tiny")
+    running = Clients(list(urls().values()), LOAD, "tiny")
     yield running
     running.finish()
 
@@ -87,8 +62,9 @@ def test_the_report_proves_both_gateways():
             assert secret not in path.read_text()
 
 
-@pytest.mark.parametrize("url", URLS.values(), ids=URLS.keys())
-def test_declared_keys_hold_on_every_gateway(url):
+@pytest.mark.parametrize("name", GATEWAYS)
+def test_declared_keys_hold_on_every_gateway(name):
+    url = urls()[name]
     assert chat(url, LOAD).status_code == 200
     assert chat(url, "sk-nobody-has-this-key").status_code == 401
     refused = httpx.post(
@@ -106,7 +82,7 @@ def test_a_generated_key_is_in_its_file_alone():
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     key = path.read_text().strip()
     assert key.startswith("sk-")
-    for url in URLS.values():
+    for url in urls().values():
         answer = httpx.post(
             f"{url}/v1/embeddings",
             json={"model": "embed", "input": "x"},
@@ -120,19 +96,19 @@ def test_a_generated_key_is_in_its_file_alone():
 
 def test_limits_are_counted_together():
     """Ten requests a minute, whichever gateway they come by: each counting for itself would admit all twenty."""
-    urls = list(URLS.values())
-    codes = [chat(urls[number % 2], LIMITED).status_code for number in range(20)]
+    both = list(urls().values())
+    codes = [chat(both[number % 2], LIMITED).status_code for number in range(20)]
     assert set(codes) == {200, 429}
     assert 9 <= codes.count(200) <= 12, codes
 
 
 def test_keys_of_a_backend_beside_those_of_the_database():
     """Their limit is counted together, too; and the database learns who it was, and never a key."""
-    urls = list(URLS.values())
-    codes = [chat(urls[number % 2], COMPANY).status_code for number in range(20)]
+    both = list(urls().values())
+    codes = [chat(both[number % 2], COMPANY).status_code for number in range(20)]
     assert set(codes) == {200, 429}
     assert 9 <= codes.count(200) <= 12, codes
-    for url in urls:
+    for url in both:
         for key, model, refusal in ((f"{COMPANY}-wrong", "tiny", (401, "invalid_api_key")), (COMPANY, "embed", (403, "model_unavailable"))):
             answer = chat(url, key, model)
             assert (answer.status_code, answer.json()["error"]["code"]) == refusal
@@ -157,16 +133,16 @@ def test_redis_away_is_invisible(clients):
 
 def test_postgresql_away_and_back(clients):
     """Nobody gets in who cannot be looked up, nobody is told that a good key is bad, and it recovers by itself."""
-    before = {name: main_pid(name) for name in URLS}
+    before = {name: main_pid(name) for name in GATEWAYS}
     wait_until(lambda: len(clients.answered) == 2, 60, "load on both gateways")
     node("gws-store", "systemctl stop postgresql")
     try:
-        for url in URLS.values():
+        for url in urls().values():
             refused = chat(url, "sk-nobody-has-this-key")
             assert refused.status_code in (401, 500, 503), refused.text
     finally:
         node("gws-store", "systemctl start postgresql")
-    for name, url in URLS.items():
+    for name, url in urls().items():
         alias = f"after-the-fault-{name}"
 
         def made(url=url, alias=alias):
@@ -180,7 +156,7 @@ def test_postgresql_away_and_back(clients):
     clients.finish()
     # What fails meanwhile fails with the reason.
     assert [failure for failure in clients.failed if ": 503 " not in failure and ": 500 " not in failure] == []
-    assert {name: main_pid(name) for name in URLS} == before, "a gateway was restarted"
+    assert {name: main_pid(name) for name in GATEWAYS} == before, "a gateway was restarted"
 
 
 def test_a_killed_gateway_is_invisible_behind_a_balancer(clients):
@@ -191,7 +167,7 @@ def test_a_killed_gateway_is_invisible_behind_a_balancer(clients):
 
     def back():
         try:
-            return httpx.get(URLS["gws-1"] + "/health/readiness", timeout=5, trust_env=False).status_code == 200
+            return httpx.get(urls()["gws-1"] + "/health/readiness", timeout=5, trust_env=False).status_code == 200
         except httpx.TransportError:
             return False
 
@@ -207,7 +183,7 @@ def test_a_new_master_key_goes_round(clients, tmp_path):
     rotate(tmp_path, new, MASTER)
     clients.finish()
     assert clients.failed == []
-    for url in URLS.values():
+    for url in urls().values():
         assert chat(url, MASTER).status_code == 401
         assert chat(url, new).status_code == 200
     rotate(tmp_path, MASTER, new)
@@ -217,7 +193,7 @@ def rotate(folder: Path, new: str, old: str) -> None:
     settings = folder / "keys.json"
     settings.touch(0o600)
     settings.write_text(json.dumps({"litellm_proxy_master_key": new}))
-    result = play("playbooks/rotate_keys.yml", "--extra-vars", f"@{settings}")
+    result = play("rotate_keys.yml", "--extra-vars", f"@{settings}")
     assert result.returncode == 0, result.stdout[-4000:]
     assert new not in result.stdout
     assert old not in result.stdout
@@ -230,10 +206,10 @@ def test_many_keys_are_reconciled_once(tmp_path):
     variables = {"litellm_teams": teams, "litellm_keys": keys, "llm_key_directory": str(tmp_path / "keys")}
     settings.write_text(json.dumps(variables))
     started = time.monotonic()
-    first = play("playbooks/keys.yml", "--extra-vars", f"@{settings}")
+    first = play("keys.yml", "--extra-vars", f"@{settings}")
     assert first.returncode == 0, first.stdout[-3000:]
     between = time.monotonic()
-    second = play("playbooks/keys.yml", "--extra-vars", f"@{settings}")
+    second = play("keys.yml", "--extra-vars", f"@{settings}")
     assert second.returncode == 0, second.stdout[-3000:]
     print(f"500 keys and 50 teams: first run {between - started:.1f} s, second {time.monotonic() - between:.1f} s")
     assert "changed=0" in second.stdout

@@ -15,6 +15,8 @@ MASTER_KEY = "sk-molecule-bq7ZkX2vN9sW4tRfJ6mLhY8c"
 SECRET = "Gw7Rn2Wq9Zt4Lb6Vm3Yc8Hd5Jf"
 FREE, SLOW, PREMIUM, VERIFIED = ("hc-sk-free-000001", "hc-sk-slow-000001", "hc-sk-premium-000001", "hc-sk-verified-000001")
 WRONG = "hc-sk-wrong-000001"
+# Not of the backend, and nothing that LiteLLM takes for a key.
+FOREIGN = ("gsk_foreign000001", "AIzaForeign000001")
 
 
 def curl(host, path, key, payload=None):
@@ -193,7 +195,10 @@ def test_many_requests_are_one_question_on_one_connection(host, fresh):
 
 
 def test_no_key_is_in_the_log(host):
+    for key in FOREIGN:
+        assert chat(host, key) == (401, "invalid_api_key")
     log = host.check_output("journalctl --no-pager -u litellm")
     assert "custom auth: http://litellm-bookworm:9400/check gave no answer" in log
     assert "hc-sk-" not in log
+    assert not [key for key in FOREIGN if key in log]
     assert SECRET not in log

@@ -116,6 +116,20 @@ def test_traces_have_prompts_only_where_that_is_asked_for(host, path):
     assert (collector(host, "seen", path, prompt)["times"] > 0) == asks_for_it
 
 
+def test_no_refused_key_is_in_traces(host):
+    if host.backend.get_hostname() == "litellm-trixie":
+        pytest.skip("its own authentication does not hash what it refuses")
+    # Of another service: it has no prefix of the backend, and none that LiteLLM knows.
+    key, person = f"gsk_{uuid.uuid4().hex}", f"person-{uuid.uuid4()}"
+    payload = {"model": "default", "messages": [{"role": "user", "content": "hello"}]}
+    assert curl(host, "/v1/chat/completions", key, payload)[0] == 401
+    chat(host, "hello", user=person)
+    for path in (COLLECTOR, LANGFUSE):
+        # It comes last.
+        collector(host, "wait", path, person)
+        assert collector(host, "seen", path, key)["times"] == 0
+
+
 def test_each_gets_its_own_secret(host):
     person = f"person-{uuid.uuid4()}"
     chat(host, "hello", user=person)

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-from pathlib import Path
 
 import pytest
+from machines import ROOT, play
 
 testinfra_hosts = ["ansible://webui"]
 
-ROOT = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
 KEY = "sk-molecule-w8Hq3ZtVb6NkPx5RyLmS9cGd"
 CLIENT = ROOT / "tests" / "clients" / "aiterm_like.py"
 
 
 @pytest.fixture(scope="module")
 def printed():
-    command = ["ansible-playbook", "--inventory", os.environ["MOLECULE_INVENTORY_FILE"], str(ROOT / "playbooks" / "clients.yml")]
-    options = ["-e", "llm_client=aiterm", "-e", "llm_client_show_key=true"]
-    result = subprocess.run([*command, *options], capture_output=True, text=True, timeout=120, cwd=ROOT)
+    result = play("clients.yml", "-e", "llm_client=aiterm", "-e", "llm_client_show_key=true", timeout=120)
     assert result.returncode == 0, result.stdout[-3000:]
     return result.stdout
 

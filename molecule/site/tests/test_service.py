@@ -3,54 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import json
-import os
 import subprocess
-import sys
 import threading
-import time
 import xml.etree.ElementTree as ElementTree
-from pathlib import Path
 
 import jmespath
 import openai
 import pytest
+from machines import ROOT, address, load_module, node, play, wait_until
 
 testinfra_hosts = ["ansible://litellm"]
 
-ROOT = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
 KEY = "sk-molecule-w8Hq3ZtVb6NkPx5RyLmS9cGd"
 REPORT = ROOT / ".cache" / "reports" / "site" / "latest"
 
-
-def load_module(path: Path):
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
-    return module
+load = load_module("tests/bench/load.py")
 
 
-load = load_module(ROOT / "tests" / "bench" / "load.py")
-
-
-def node(name, command):
-    result = subprocess.run(["docker", "exec", name, "sh", "-c", command], capture_output=True, text=True, timeout=60)
-    assert result.returncode == 0, result.stderr
-    return result.stdout
-
-
-GATEWAY = f"http://{node('site-api', 'hostname -i').strip()}:4000"
-
-
-def wait_until(condition, seconds, what):
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():
-            return
-        time.sleep(0.2)
-    pytest.fail(f"{what} did not happen within {seconds} s")
+def gateway():
+    return f"http://{address('site-api')}:4000"
 
 
 class Load:
@@ -63,7 +35,7 @@ class Load:
         self._thread.start()
 
     def _run(self, model, clients):
-        self._outcome = asyncio.run(load.run_load(GATEWAY, KEY, model, clients, 5000, seconds=150, stop=self._stop.is_set))
+        self._outcome = asyncio.run(load.run_load(gateway(), KEY, model, clients, 5000, seconds=150, stop=self._stop.is_set))
 
     def finish(self):
         self._stop.set()
@@ -91,7 +63,7 @@ def expect_invisible(summary):
 
 @pytest.fixture(scope="module")
 def client():
-    return openai.OpenAI(base_url=f"{GATEWAY}/v1", api_key=KEY, max_retries=0, timeout=60)
+    return openai.OpenAI(base_url=f"{gateway()}/v1", api_key=KEY, max_retries=0, timeout=60)
 
 
 def test_every_model_answers_through_one_url(client):
@@ -168,16 +140,9 @@ def test_a_hanging_backend_is_invisible():
 
 def test_verification_notices_a_dead_backend():
     """The exit code is right, and the words name the layer and the host."""
-    inventory = os.environ["MOLECULE_INVENTORY_FILE"]
     node("site-llm1", "systemctl stop ollama")
     try:
-        result = subprocess.run(
-            ["ansible-playbook", "--inventory", inventory, str(ROOT / "playbooks" / "verify.yml"), "-e", "llm_report_name=dead-backend"],
-            capture_output=True,
-            text=True,
-            timeout=300,
-            cwd=ROOT,
-        )
+        result = play("verify.yml", "-e", "llm_report_name=dead-backend", timeout=300)
     finally:
         node("site-llm1", "systemctl start ollama")
     assert result.returncode == 2, result.stdout[-3000:]
@@ -191,14 +156,7 @@ def test_verification_notices_a_dead_backend():
 
 
 def test_status_shows_everything_healthy():
-    inventory = os.environ["MOLECULE_INVENTORY_FILE"]
-    result = subprocess.run(
-        ["ansible-playbook", "--inventory", inventory, str(ROOT / "playbooks" / "status.yml")],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        cwd=ROOT,
-    )
+    result = play("status.yml", timeout=120)
     assert result.returncode == 0, result.stdout[-3000:]
     for words in ("site-api", "litellm", "1.106.2-", "site-webui", "open-webui", "site-llm2", "phi3:3.8b"):
         assert words in result.stdout

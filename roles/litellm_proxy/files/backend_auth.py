@@ -26,6 +26,7 @@ from collections import OrderedDict
 from pathlib import Path
 
 import httpx2
+from litellm import constants
 from litellm._logging import verbose_proxy_logger as log
 from litellm.proxy import proxy_server
 from litellm.proxy._types import LiteLLMRoutes, LitellmUserRoles, ProxyException, UserAPIKeyAuth
@@ -44,6 +45,17 @@ KEY = re.compile(r"[!-~]{8,512}\Z")
 USER = re.compile(r"[ -~]{1,200}\Z")
 # The API, and no administration, even where LiteLLM would leave the decision to the endpoint.
 ROUTES = ["openai_routes", "anthropic_routes", "/v1/models/*", "/models/*"]
+# What LiteLLM and its handlers put in the place of a key: its hash, or the name of somebody who has none.
+HASH = re.compile(r"(hashed-jwt-)?[0-9a-f]{64}")
+NO_KEYS = frozenset(
+    {
+        "",
+        constants.LITELLM_PROXY_MASTER_KEY_ALIAS,
+        constants.LITELLM_INTERNAL_JOBS_SERVICE_ACCOUNT_NAME,
+        constants.LITTELM_CLI_SERVICE_ACCOUNT_NAME,
+        constants.LITTELM_INTERNAL_HEALTH_SERVICE_ACCOUNT_NAME,
+    }
+)
 
 
 class Refusal(ProxyException):  # type: ignore[misc]  # where LiteLLM is not installed it has no type
@@ -318,18 +330,19 @@ async def check_model(identity: UserAPIKeyAuth, request: t.Any) -> None:
         raise no_such_model() from None
 
 
-def hash_refused_keys(prefixes: tuple[str, ...]) -> None:
+def hash_refused_keys() -> None:
     """LiteLLM hashes what begins with sk- before it logs a failure or counts it; other keys would stand there as they are."""
     original = UserAPIKeyAuth._safe_hash_litellm_api_key
 
     def hashed(_cls: type, api_key: str) -> str:
-        return hashlib.sha256(api_key.encode()).hexdigest() if api_key.startswith(prefixes) else str(original(api_key))
+        found = str(original(api_key))
+        return found if found in NO_KEYS or HASH.fullmatch(found) else hashlib.sha256(found.encode()).hexdigest()
 
     UserAPIKeyAuth._safe_hash_litellm_api_key = classmethod(hashed)
 
 
 AUTHENTICATOR = Authenticator(Settings.load(SETTINGS, os.environ.get(SECRET, "")))
-hash_refused_keys(AUTHENTICATOR.settings.key_prefixes)
+hash_refused_keys()
 
 
 async def user_api_key_auth(request: t.Any, api_key: str | None) -> UserAPIKeyAuth | None:

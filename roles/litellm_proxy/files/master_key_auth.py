@@ -17,15 +17,24 @@ import re
 import secrets
 import typing as t
 
-from litellm.constants import LITELLM_PROXY_MASTER_KEY_ALIAS
+from litellm import constants
 from litellm.proxy._types import LiteLLMRoutes, ProxyException, UserAPIKeyAuth
 from litellm.proxy.auth.auth_utils import get_request_route
 
 MASTER_KEY = os.environ.get("LITELLM_MASTER_KEY", "").encode()
 if not MASTER_KEY:
     raise RuntimeError("LITELLM_MASTER_KEY is not set: without it LiteLLM would let everybody in")
-# What LiteLLM and its handlers put in the place of a key.
-HASH = re.compile(r"[0-9a-f]{64}")
+# What LiteLLM and its handlers put in the place of a key: its hash, or the name of somebody who has none.
+HASH = re.compile(r"(hashed-jwt-)?[0-9a-f]{64}")
+NO_KEYS = frozenset(
+    {
+        "",
+        constants.LITELLM_PROXY_MASTER_KEY_ALIAS,
+        constants.LITELLM_INTERNAL_JOBS_SERVICE_ACCOUNT_NAME,
+        constants.LITTELM_CLI_SERVICE_ACCOUNT_NAME,
+        constants.LITTELM_INTERNAL_HEALTH_SERVICE_ACCOUNT_NAME,
+    }
+)
 
 
 class InvalidKey(ProxyException):  # type: ignore[misc]  # where LiteLLM is not installed it has no type
@@ -45,9 +54,7 @@ def hash_refused_keys() -> None:
 
     def hashed(_cls: type, api_key: str) -> str:
         found = str(original(api_key))
-        if found != api_key or found in ("", LITELLM_PROXY_MASTER_KEY_ALIAS) or HASH.fullmatch(found):
-            return found
-        return hashlib.sha256(api_key.encode()).hexdigest()
+        return found if found in NO_KEYS or HASH.fullmatch(found) else hashlib.sha256(found.encode()).hexdigest()
 
     UserAPIKeyAuth._safe_hash_litellm_api_key = classmethod(hashed)
 

@@ -8,7 +8,14 @@ import typing as t
 
 import pytest
 
-from ansible_collections.selfhosted.llm.plugins.plugin_utils.hosts import addresses, edge_urls, host_ports, host_urls
+from ansible_collections.selfhosted.llm.plugins.plugin_utils.hosts import (
+    addresses,
+    edge_proxies,
+    edge_url,
+    edge_urls,
+    host_ports,
+    host_urls,
+)
 from ansible_collections.selfhosted.llm.plugins.plugin_utils.inventory import inventory_problems
 
 HOSTVARS: dict[str, dict[str, t.Any]] = {
@@ -57,6 +64,38 @@ def test_edge_urls() -> None:
         "d": {},
     }
     assert edge_urls(list(hostvars), hostvars, "names") == {"a": "https://api.example", "b": "https://[fd00::1]:8443"}
+
+
+@pytest.mark.parametrize(
+    ("edges", "url"),
+    [
+        ([], ""),
+        ([{}], ""),
+        ([{"names": ["chat.example"]}], "https://chat.example"),
+        ([{"names": ["fd00::1"], "reverse_proxy_https_port": 8443}], "https://[fd00::1]:8443"),
+        # Two that share an address, and one for something else.
+        ([{"names": ["chat.example"]}, {"names": ["chat.example"]}, {"names": []}], "https://chat.example"),
+        # Which of them users type, the inventory does not say.
+        ([{"names": ["chat.example", "chat.other.example"]}], ""),
+        ([{"names": ["chat.example"]}, {"names": ["chat.other.example"]}], ""),
+        ([{"names": ["chat.example"]}, {"names": ["chat.example"], "reverse_proxy_https_port": 8443}], ""),
+    ],
+)
+def test_edge_url(edges: list[dict[str, t.Any]], url: str) -> None:
+    hostvars = {str(number): values for number, values in enumerate(edges)}
+    assert edge_url(list(hostvars), hostvars, "names") == url
+
+
+def test_edge_proxies() -> None:
+    hostvars: dict[str, dict[str, t.Any]] = {
+        "a": {"names": ["chat.example"], "ansible_host": "192.0.2.11"},
+        "b": {"names": ["chat.example"], "ansible_host": "192.0.2.12", "llm_address": "fd00::2"},
+        # It passes nothing of this kind on.
+        "c": {"names": [], "ansible_host": "192.0.2.13"},
+        # Whoever compares addresses does not know it by its name.
+        "d": {"names": ["chat.example"], "ansible_host": "edge.internal"},
+    }
+    assert edge_proxies(list(hostvars), hostvars, "names") == ["192.0.2.11", "fd00::2"]
 
 
 def problems(groups: dict[str, list[str]] | None = None, models: t.Any = MODELS, **hostvars: dict[str, t.Any]) -> list[str]:

@@ -15,6 +15,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import re
 import shutil
 import ssl
 import subprocess
@@ -26,7 +27,15 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from ansible_collections.selfhosted.llm.tests.unit.fake_litellm import ProxyException, install, load_file, make_module
+from ansible_collections.selfhosted.llm.tests.unit.fake_litellm import (
+    LOGGED,
+    NAMES,
+    Identity,
+    ProxyException,
+    install,
+    load_file,
+    make_module,
+)
 
 ROOT = Path(__file__).resolve().parents[4]
 HANDLER = ROOT / "roles/litellm_proxy/files/backend_auth.py"
@@ -45,12 +54,6 @@ SETTINGS: dict[str, t.Any] = {
 
 
 auth_backend = load_file("auth_backend", ROOT / "tests/standins/auth_backend.py")
-
-
-class Identity(types.SimpleNamespace):
-    @classmethod
-    def _safe_hash_litellm_api_key(cls, api_key: str) -> str:
-        return f"{cls.__name__}: {api_key}"
 
 
 async def enforce(
@@ -78,7 +81,7 @@ def proxy_server(monkeypatch: pytest.MonkeyPatch) -> t.Any:
     )
     identity = type("UserAPIKeyAuth", (Identity,), {})
     modules = [
-        make_module("litellm"),
+        make_module("litellm", constants=types.SimpleNamespace(**NAMES)),
         make_module("litellm._logging", verbose_proxy_logger=logging.getLogger("LiteLLM Proxy")),
         make_module("litellm.proxy", proxy_server=server),
         server,
@@ -574,11 +577,20 @@ def test_different_keys_do_not_wait_for_each_other(lab: Lab, backend: t.Any) -> 
 # Its start
 
 
-def test_refused_keys_are_hashed_in_litellms_own_logs(lab: Lab) -> None:
-    hashed = lab.module.UserAPIKeyAuth._safe_hash_litellm_api_key
-    assert hashed(FREE) == hashlib.sha256(FREE.encode()).hexdigest()
-    assert hashed("hc-pk-other") == hashlib.sha256(b"hc-pk-other").hexdigest()
-    assert hashed("sk-virtual") == "UserAPIKeyAuth: sk-virtual"
+@pytest.mark.parametrize("key", LOGGED)
+def test_refused_keys_are_hashed_whatever_they_begin_with(lab: Lab, key: str) -> None:
+    assert lab.module.UserAPIKeyAuth._safe_hash_litellm_api_key(key) == LOGGED[key]
+
+
+def test_both_handlers_hash_alike() -> None:
+    """Each is deployed as a file of its own, so each has the function."""
+
+    def part(handler: Path) -> str:
+        found = re.search(r"def hash_refused_keys\(.*?\n\n\n", handler.read_text(encoding="utf-8"), re.DOTALL)
+        assert found
+        return found.group()
+
+    assert part(HANDLER) == part(HANDLER.with_name("master_key_auth.py"))
 
 
 @pytest.mark.parametrize(
