@@ -11,8 +11,8 @@ short_description: Make a Compose project of a gateway live as one transaction
 version_added: 0.1.0
 author: The selfhosted.llm contributors (@selfhosted)
 description:
-  - Beside M(community.docker.docker_compose_v2), which brings a project up, stops and removes it, this is for what that does not do, to try a
-    change before it goes live and to return to the state before where it does not become ready.
+  - What M(community.docker.docker_compose_v2) does not do, and this is for, is to try a change beside what runs before it goes live, and to
+    return to the state before where it does not become ready.
   - Compares the files of the project and its containers with what is declared. Containers are known by the label
     C(selfhosted-llm.revision).
   - Where something differs, images that are missing are pulled, and the new gateway is started as a candidate beside the running one,
