@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import typing as t
 from pathlib import Path
@@ -169,7 +170,7 @@ def container(status: str = "running", health: str = "healthy", image: str = "re
 
 @pytest.fixture
 def docker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service_status.shutil, "which", lambda _name: "/usr/bin/docker")
+    monkeypatch.setattr(shutil, "which", lambda _name: "/usr/bin/docker")
 
 
 @pytest.mark.usefixtures("docker")
@@ -214,7 +215,7 @@ def test_a_container_that_nobody_starts_at_boot(look: Look, server: ScriptedHttp
 
 @pytest.mark.parametrize("installed", [True, False])
 def test_a_container_that_is_not_there(look: Look, server: ScriptedHttp, monkeypatch: pytest.MonkeyPatch, installed: bool) -> None:
-    monkeypatch.setattr(service_status.shutil, "which", lambda _name: "/usr/bin/docker" if installed else None)
+    monkeypatch.setattr(shutil, "which", lambda _name: "/usr/bin/docker" if installed else None)
     found = look(container="llm-proxy-1")
     assert (found["unit"], found["healthy"], found["health"]) == ("not installed", False, "not asked")
 
