@@ -126,11 +126,6 @@ class Project:
             raise ComposeError("docker", f"docker {what or ' '.join(args[:2])}: {(err or out).strip()[-2000:]}")
         return out
 
-    def _labelled(self, what: str) -> list[str]:
-        """Containers, networks or volumes of this project."""
-        listing = ("ps", "--all") if what == "container" else (what, "ls")
-        return self.docker(*listing, "--quiet", "--filter", f"label={_PROJECT}={self.name}").split()
-
     def _inspect(self, *ids: str) -> list[Container]:
         code, out, _err = self._run(["docker", "container", "inspect", *ids])
         # One that has gone meanwhile is missing in the list.
@@ -138,7 +133,7 @@ class Project:
 
     def containers(self) -> dict[str, Container]:
         """By service. What ran once for a deploy is not among them."""
-        ids = self._labelled("container")
+        ids = self.docker("ps", "--all", "--quiet", "--filter", f"label={_PROJECT}={self.name}").split()
         return {found.service: found for found in (self._inspect(*ids) if ids else []) if not found.oneoff}
 
     def compose(self, folder: str, *args: str) -> str:
@@ -375,31 +370,6 @@ class Project:
             if container is None or not container.running or container.restarts or self._now() >= deadline:
                 return False, "The old state was put back, but it does not run either."
             self._sleep(1)
-
-    # Stopping and removing
-
-    def stop(self, check: bool) -> bool:
-        running = [container for container in self.containers().values() if container.running]
-        if running and not check:
-            self.compose(self.folder, "stop")
-        return bool(running)
-
-    def leftovers(self, data: bool) -> list[str]:
-        """What removing would remove."""
-        kinds = ["container", "network", *(["volume"] if data else [])]
-        found = [f"{len(ids)} {kind}{'s' if len(ids) > 1 else ''}" for kind in kinds for ids in [self._labelled(kind)] if ids]
-        names = ("compose.yaml", *FOLDERS, os.path.basename(self.record), os.path.basename(self.stage))
-        return found + [os.path.join(self.folder, name) for name in names if os.path.exists(os.path.join(self.folder, name))]
-
-    def remove(self, data: bool) -> None:
-        if os.path.exists(self.compose_file):
-            self.compose(self.folder, "down", "--remove-orphans")
-        # What is left where the file had gone before, or was another one.
-        for kind in ("container", "network", *(["volume"] if data else [])):
-            ids = self._labelled(kind)
-            if ids:
-                self.docker(kind, "rm", *(["--force"] if kind != "network" else []), *ids)
-        self._remove_folder()
 
     def _remove_folder(self) -> None:
         for path in (self.compose_file, self.record):

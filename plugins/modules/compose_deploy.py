@@ -7,10 +7,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: compose_deploy
-short_description: Make a Compose project of a gateway live as one transaction, stop it, or remove it
+short_description: Make a Compose project of a gateway live as one transaction
 version_added: 0.1.0
 author: The selfhosted.llm contributors (@selfhosted)
 description:
+  - What M(community.docker.docker_compose_v2) does not do, and this is for, is to try a change beside what runs before it goes live, and to
+    return to the state before where it does not become ready.
   - Compares the files of the project and its containers with what is declared. Containers are known by the label
     C(selfhosted-llm.revision).
   - Where something differs, images that are missing are pulled, and the new gateway is started as a candidate beside the running one,
@@ -32,19 +34,12 @@ options:
     description: Folder of the project on the host, for root alone. C(compose.yaml), C(gateway/) and C(secrets/) in it belong to the deploy.
     type: path
     required: true
-  state:
-    description: >-
-      V(stopped) stops the containers and keeps them. V(absent) removes them, their networks and the files, and keeps the volumes.
-    type: str
-    choices: [present, stopped, absent]
-    default: present
   files:
     description: >-
       The files of the project, C(compose.yaml) among them. Others in C(gateway/) and C(secrets/) are removed.
-      Required with O(state=present).
     type: list
     elements: dict
-    default: []
+    required: true
     suboptions:
       path:
         description: Where it is in O(directory).
@@ -68,7 +63,7 @@ options:
   revisions:
     description: Value of the label C(selfhosted-llm.revision) that the container of each service has to have.
     type: dict
-    default: {}
+    required: true
   service:
     description: The service that is the gateway.
     type: str
@@ -78,8 +73,9 @@ options:
     type: str
     default: litellm-migrate
   probe:
-    description: When the gateway counts as ready. It is asked from within its container. Required with O(state=present).
+    description: When the gateway counts as ready. It is asked from within its container.
     type: dict
+    required: true
     suboptions:
       url:
         description: What is asked, by the container's own Python.
@@ -116,10 +112,6 @@ options:
         description: How many stay, at least one.
         type: int
         default: 5
-  delete_data:
-    description: With O(state=absent), whether the volumes of the project go too. There is no way back.
-    type: bool
-    default: false
   hide:
     description: Secrets that must not show in messages, such as those in O(secrets).
     type: list
@@ -151,19 +143,12 @@ EXAMPLES = r"""
       secrets/litellm.json: "{{ secrets | to_json }}"
     revisions: "{{ project | selfhosted.llm.compose_revisions }}"
     probe: {token: "{{ vault_litellm_master_key }}", models: [phi3-3.8b]}
-
-- name: Remove it with its database
-  selfhosted.llm.compose_deploy:
-    project: litellm-compose
-    directory: /opt/litellm-compose
-    state: absent
-    delete_data: true
 """
 
 RETURN = r"""
 stale:
   description: Services whose containers were (or would be) made anew or started.
-  returned: O(state=present)
+  returned: success
   type: list
   elements: str
 candidate_seconds:
@@ -178,11 +163,6 @@ ready_seconds:
   description: Seconds from the swap until the gateway answered.
   returned: when something was deployed
   type: float
-removed:
-  description: What was (or would be) removed.
-  returned: O(state=absent)
-  type: list
-  elements: str
 failed_step:
   description: V(config), V(image), V(migration), V(candidate), V(ready), or V(docker) where Docker itself failed.
   returned: failure of a deploy
@@ -206,17 +186,16 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.selfhosted.llm.plugins.module_utils import files
-from ansible_collections.selfhosted.llm.plugins.module_utils.compose import Backup, ComposeError, Container, Probe, Project, Wanted
+from ansible_collections.selfhosted.llm.plugins.module_utils.compose import Backup, ComposeError, Probe, Project, Wanted
 from ansible_collections.selfhosted.llm.plugins.module_utils.quiet import QuietModule
 
 ARGUMENTS = {
     "project": {"type": "str", "required": True},
     "directory": {"type": "path", "required": True},
-    "state": {"type": "str", "choices": ["present", "stopped", "absent"], "default": "present"},
     "files": {
         "type": "list",
         "elements": "dict",
-        "default": [],
+        "required": True,
         "options": {
             "path": {"type": "str", "required": True},
             "content": {"type": "str"},
@@ -226,11 +205,12 @@ ARGUMENTS = {
     },
     # Not among the files: what is inside a list, the journal would have.
     "secrets": {"type": "dict", "default": {}, "no_log": True},
-    "revisions": {"type": "dict", "default": {}},
+    "revisions": {"type": "dict", "required": True},
     "service": {"type": "str", "default": "litellm-proxy"},
     "migration": {"type": "str", "default": "litellm-migrate"},
     "probe": {
         "type": "dict",
+        "required": True,
         "options": {
             "url": {"type": "str", "default": "http://127.0.0.1:4000/v1/models"},
             "token": {"type": "str", "required": True, "no_log": True},
@@ -246,7 +226,6 @@ ARGUMENTS = {
             "keep": {"type": "int", "default": 5},
         },
     },
-    "delete_data": {"type": "bool", "default": False},
     "hide": {"type": "list", "elements": "str", "default": [], "no_log": True},
 }
 
@@ -309,8 +288,8 @@ def diff_of(path: str, old: files.Content | None, new: files.Content | None, sec
     return {**entry, "before": before, "after": after}
 
 
-def present(module: AnsibleModule, project: Project, there: dict[str, Container]) -> None:
-    want = wanted(module)
+def present(module: AnsibleModule, project: Project) -> None:
+    want, there = wanted(module), project.containers()
     after = project.after(want)
     secret = os.path.join(project.folder, "secrets") + os.sep
     diff = [diff_of(path, files.read(path), after[path], path.startswith(secret)) for path in project.changed_files(want)]
@@ -330,25 +309,12 @@ def present(module: AnsibleModule, project: Project, there: dict[str, Container]
 
 
 def main() -> None:
-    module = QuietModule(
-        ARGUMENTS,
-        supports_check_mode=True,
-        required_if=[("state", "present", ("files", "revisions", "probe"))],
-    )
-    params = module.params
+    module = QuietModule(ARGUMENTS, supports_check_mode=True)
     if not shutil.which("docker"):
         module.fail_json(msg="docker was not found: this target runs on a host with the Docker engine and Docker Compose 2")
-    project = Project(module.run_command, params["project"], params["directory"])
+    project = Project(module.run_command, module.params["project"], module.params["directory"])
     try:
-        there = project.containers()
-        if params["state"] == "present":
-            present(module, project, there)
-        if params["state"] == "stopped":
-            module.exit_json(changed=project.stop(module.check_mode))
-        removed = project.leftovers(params["delete_data"])
-        if removed and not module.check_mode:
-            project.remove(params["delete_data"])
-        module.exit_json(changed=bool(removed), removed=removed)
+        present(module, project)
     except (ComposeError, OSError) as exc:
         module.fail_json(msg=str(exc))
 

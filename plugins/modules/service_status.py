@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: service_status
-short_description: Report units, releases, models and health of this host's services
+short_description: Report units or containers, releases, models and health of this host's services
 version_added: 0.1.0
 author: The selfhosted.llm contributors (@selfhosted)
 description:
@@ -21,10 +21,16 @@ options:
     suboptions:
       name:
         description:
-          - Name of the systemd unit, without C(.service).
+          - Name of the systemd unit, without C(.service), or of the service that runs in O(services[].container).
           - A pattern such as V(llm-tunnel-*) stands for all services that are enabled or have failed, and may stand for none.
         type: str
         required: true
+      container:
+        description:
+          - Name of the Docker container that the service runs in. Empty for a systemd unit.
+          - Without O(services[].url) it is healthy when it runs and its own health check, if it has one, has passed.
+        type: str
+        default: ""
       current:
         description: Symbolic link to the live release. Empty where its packages are the distribution's.
         type: path
@@ -76,6 +82,15 @@ EXAMPLES = r"""
         models: /v1/models
         token: "{{ vault_litellm_master_key }}"
 
+- name: Look at the containers of a Compose project
+  selfhosted.llm.service_status:
+    services:
+      - name: litellm-proxy
+        container: selfhosted-llm-litellm-proxy-1
+        url: http://127.0.0.1:4000
+        health: /health/readiness
+      - {name: litellm-db, container: selfhosted-llm-litellm-db-1}
+
 - name: Look at the GPU host
   selfhosted.llm.service_status:
     services: [{name: "llama-server-*"}, {name: "llm-tunnel-*"}]
@@ -89,24 +104,24 @@ services:
   elements: dict
   contains:
     name:
-      description: Name of the unit.
+      description: Name of the unit, or O(services[].name) of a container.
       type: str
     unit:
-      description: State of the unit, such as V(active) or V(not installed).
+      description: State of the unit, such as V(active), or of the container, such as V(running), or V(not installed).
       type: str
     enabled:
       description: Whether it starts at boot.
       type: bool
     restarts:
-      description: How often systemd had to restart it.
+      description: How often systemd or Docker had to restart it.
       type: int
     release:
-      description: Name of the live release.
+      description: Name of the live release, or tag of the container's image.
       type: str
     healthy:
       description: >-
         Whether O(services[].health) answered 200, O(services[].port) took a connection, O(services[].command) succeeded, or the unit
-        without these is active.
+        without these is active, or the container without O(services[].url) runs and is healthy.
       type: bool
     health:
       description: V(ok), or what was wrong.
@@ -117,7 +132,9 @@ services:
       elements: str
 """
 
+import json
 import os
+import shutil
 import socket
 import typing as t
 
@@ -129,6 +146,7 @@ from ansible_collections.selfhosted.llm.plugins.module_utils.systemd import RunC
 
 SERVICE_OPTIONS = {
     "name": {"type": "str", "required": True},
+    "container": {"type": "str", "default": ""},
     "current": {"type": "path", "default": ""},
     "url": {"type": "str", "default": ""},
     "health": {"type": "str", "default": ""},
@@ -163,26 +181,61 @@ def command_problem(command: list[str], run: RunCommand) -> str:
     return (said[-1] if said else f"{command[0]} ended with {code}") if code else ""
 
 
-def look_at(service: dict[str, t.Any], systemd: Systemd, run: RunCommand) -> dict[str, t.Any]:
+class Found(t.NamedTuple):
+    """A unit or a container: its state ("" where there is none), and what is wrong with it by itself."""
+
+    state: str
+    enabled: bool
+    restarts: int
+    release: str
+    problem: str
+
+
+def unit_of(service: dict[str, t.Any], systemd: Systemd) -> Found:
     state = systemd.state(f"{service['name']}.service")
     try:
         target = files.link_target(service["current"]) if service["current"] else None
     except ValueError:
         target = None
+    return Found(
+        "" if state.load == "not-found" else state.active,
+        state.enabled == "enabled",
+        state.restarts,
+        os.path.basename(target) if target else "",
+        "" if state.active == "active" else f"the unit is {state.active}",
+    )
+
+
+def container_of(name: str, run: RunCommand) -> Found:
+    code, out, _err = run(["docker", "container", "inspect", name]) if shutil.which("docker") else (1, "", "")
+    if code != 0:
+        return Found("", False, 0, "", "")
+    raw = json.loads(out)[0]
+    state = raw["State"]
+    # A registry may have a port, and a digest may follow the tag.
+    tag = raw["Config"]["Image"].rpartition("/")[2].partition("@")[0].partition(":")[2]
+    worst = state["Status"] if state["Status"] != "running" else (state.get("Health") or {}).get("Status", "healthy")
+    restarted = raw["HostConfig"]["RestartPolicy"]["Name"] in ("always", "unless-stopped")
+    problem = "" if worst in ("healthy", "none") else f"the container is {worst}"
+    return Found(state["Status"], restarted, raw.get("RestartCount", 0), tag, problem)
+
+
+def look_at(service: dict[str, t.Any], systemd: Systemd, run: RunCommand) -> dict[str, t.Any]:
+    there = container_of(service["container"], run) if service["container"] else unit_of(service, systemd)
     found = {
         "name": service["name"],
-        "unit": "not installed" if state.load == "not-found" else state.active,
-        "enabled": state.enabled == "enabled",
-        "restarts": state.restarts,
-        "release": os.path.basename(target) if target else "",
+        "unit": there.state or "not installed",
+        "enabled": there.enabled,
+        "restarts": there.restarts,
+        "release": there.release,
         "healthy": False,
         "health": "not asked",
         "models": [],
     }
-    if state.load == "not-found":
+    if not there.state:
         return found
     if not service["url"]:
-        problem = "" if state.active == "active" else f"the unit is {state.active}"
+        problem = there.problem
         if not problem and service["port"]:
             problem = port_problem(service["port"])
         elif not problem and service["command"]:
@@ -202,7 +255,7 @@ def look_at(service: dict[str, t.Any], systemd: Systemd, run: RunCommand) -> dic
 
 def expanded(service: dict[str, t.Any], systemd: Systemd) -> list[dict[str, t.Any]]:
     """The service itself, or those that its pattern stands for."""
-    if "*" not in service["name"]:
+    if service["container"] or "*" not in service["name"]:
         return [service]
     return [dict(service, name=name) for name in systemd.services(service["name"])]
 

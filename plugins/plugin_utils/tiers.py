@@ -352,8 +352,8 @@ def problems(
     if not database and any(given.values()):
         declared = ", ".join(variable for variable, entries in given.items() if entries)
         found.append(
-            f"{declared}: they are stored in a database, and the gateway has none. Add a host to group store, or set llm_database_url; "
-            "or leave them out."
+            f"{declared}: they are stored in a database, and the gateway has none. Add a host to group store, or set llm_database_url, "
+            "or for a Compose project litellm_compose_database; or leave them out."
         )
     tiers = {} if tiers is None else tiers
     found += _tier_problems(tiers, models)

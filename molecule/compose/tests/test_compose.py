@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import time
 import typing as t
 import urllib.error
@@ -18,7 +19,9 @@ from testinfra.host import Host
 
 testinfra_hosts = ["ansible://compose"]
 
-FOLDER = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"]) / ".cache/compose"
+ROOT = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
+INVENTORY = str(Path(os.environ["MOLECULE_INVENTORY_FILE"]).parent)
+FOLDER = ROOT / ".cache/compose"
 PROJECT = "selfhosted-llm-compose-test"
 URL = "http://127.0.0.1:14000"
 KEY = "sk-molecule-w8Hq3ZtVb6NkPx5RyLmS9cGd"
@@ -52,6 +55,13 @@ def ask(path: str, key: str, body: dict[str, t.Any] | None = None) -> tuple[int,
 
 def chat(key: str) -> int:
     return ask("/v1/chat/completions", key, {"model": "default", "max_tokens": 4, "messages": [{"role": "user", "content": "Hello"}]})[0]
+
+
+def play(playbook: str) -> str:
+    command = ["ansible-playbook", "--inventory", INVENTORY, str(ROOT / "playbooks" / playbook)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=ROOT, check=False)
+    assert result.returncode == 0, result.stdout[-3000:]
+    return result.stdout
 
 
 @pytest.mark.parametrize("service", OWNERS)
@@ -119,6 +129,23 @@ def test_compose_knows_it(host: Host) -> None:
 
 def test_the_key_of_before_is_still_good() -> None:
     assert chat((FOLDER / "kept-key").read_text(encoding="utf-8")) == 200
+
+
+def test_a_declared_key() -> None:
+    """It is made with the first deploy, is in the database that outlived the project, and has nothing to change."""
+    key = FOLDER / "keys/declared.key"
+    assert key.stat().st_mode & 0o777 == 0o600
+    assert chat(key.read_text(encoding="utf-8").strip()) == 200
+    output = play("keys.yml")
+    assert "Reconcile the keys" in output
+    assert "changed=0" in output
+
+
+def test_status_shows_it() -> None:
+    output = play("status.yml")
+    for words in ("compose-host", "litellm-proxy", "running", "1.106.2", "default, tiny", "litellm-db", " ok"):
+        assert words in output
+    assert KEY not in output
 
 
 def test_a_new_key() -> None:

@@ -44,7 +44,7 @@ class Engine:
         words = command[1:]
         if words[0] == "compose":
             return self.compose(words[1:])
-        handler = getattr(self, "_".join(words[:2] if words[0] in ("image", "container", "network", "volume") else words[:1]))
+        handler = getattr(self, "_".join(words[:2] if words[0] in ("image", "container") else words[:1]))
         return t.cast("Result", handler(words, data))
 
     def ps(self, _words: list[str], _data: t.Any) -> Result:
@@ -78,23 +78,6 @@ class Engine:
     def rm(self, words: list[str], _data: t.Any) -> Result:
         for name in words[1:]:
             self.containers.pop(name, None)
-        return 0, "", ""
-
-    def container_rm(self, words: list[str], data: t.Any) -> Result:
-        return self.rm(words[1:], data)
-
-    def network_ls(self, _words: list[str], _data: t.Any) -> Result:
-        return 0, "\n".join(self.networks), ""
-
-    def network_rm(self, words: list[str], _data: t.Any) -> Result:
-        self.networks -= set(words)
-        return 0, "", ""
-
-    def volume_ls(self, _words: list[str], _data: t.Any) -> Result:
-        return 0, "\n".join(self.volumes), ""
-
-    def volume_rm(self, words: list[str], _data: t.Any) -> Result:
-        self.volumes -= set(words)
         return 0, "", ""
 
     def logs(self, words: list[str], _data: t.Any) -> Result:
@@ -328,7 +311,7 @@ def test_a_first_deploy_that_fails_leaves_nothing_but_the_volume(case: Case, eng
     assert result["restored"] is True
     assert not case.folder.exists()
     assert engine.containers == {}
-    assert engine.volumes == {"volume"}
+    assert (engine.networks, engine.volumes) == (set(), {"volume"})
 
 
 def test_a_release_is_migrated_before_its_candidate(case: Case, engine: Engine) -> None:
@@ -431,37 +414,6 @@ def test_a_run_that_was_cut_off_returns_to_where_it_began(case: Case, engine: En
     result = case.deploy("three", services={GATEWAY: {"models": None, "candidate": {"models": ["tiny"]}}})
     assert result["restored"] is True
     assert case.read("gateway/config.yaml") == "one"
-
-
-def test_stopping(case: Case, engine: Engine) -> None:
-    assert case.call(state="stopped")["changed"] is False
-    case.deploy()
-    assert case.call(state="stopped", check=True)["changed"]
-    assert [one["status"] for one in engine.containers.values()].count("running") == 2
-    assert case.call(state="stopped")["changed"]
-    assert case.call(state="stopped")["changed"] is False
-    assert case.deploy()["changed"]
-
-
-def test_removing_keeps_the_volume(case: Case, engine: Engine) -> None:
-    assert case.call(state="absent")["removed"] == []
-    case.deploy()
-    assert case.call(state="absent", check=True)["changed"]
-    assert engine.containers
-    result = case.call(state="absent")
-    assert result["removed"][:2] == ["3 containers", "1 network"]
-    assert not case.folder.exists()
-    assert (engine.containers, engine.networks, engine.volumes) == ({}, set(), {"volume"})
-    assert case.call(state="absent")["changed"] is False
-    assert case.call(state="absent", delete_data=True)["removed"] == ["1 volume"]
-    assert engine.volumes == set()
-
-
-def test_removing_without_the_files(case: Case, engine: Engine) -> None:
-    case.deploy()
-    shutil.rmtree(case.folder)
-    assert case.call(state="absent")["changed"]
-    assert engine.containers == {}
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import socket
 import typing as t
 from pathlib import Path
@@ -31,6 +33,8 @@ def units(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     answers = {"litellm.service": UP}
 
     def run_command(_self: t.Any, command: list[str], **_options: t.Any) -> tuple[int, str, str]:
+        if command[:3] == ["docker", "container", "inspect"]:
+            return (0, answers[command[3]], "") if command[3] in answers else (1, "[]", f"No such container: {command[3]}")
         if command[0] == "check-tunnel":
             return (0, "", "") if command[1] == "up" else (1, "", "a warning\nnot connected\n")
         assert command[0] == "systemctl", "it reads only"
@@ -151,6 +155,69 @@ def test_a_stopped_one(look: Look, server: ScriptedHttp, units: dict[str, str]) 
     found = look()
     assert (found["unit"], found["enabled"], found["healthy"]) == ("failed", False, False)
     assert "cannot connect" in found["health"]
+
+
+def container(status: str = "running", health: str = "healthy", image: str = "registry:5000/litellm:v1.2.3", **changes: t.Any) -> str:
+    raw = {
+        "Config": {"Image": image},
+        "State": {"Status": status, **({"Health": {"Status": health}} if health else {})},
+        "HostConfig": {"RestartPolicy": {"Name": "unless-stopped"}},
+        "RestartCount": 1,
+        **changes,
+    }
+    return json.dumps([raw])
+
+
+@pytest.fixture
+def docker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda _name: "/usr/bin/docker")
+
+
+@pytest.mark.usefixtures("docker")
+def test_a_container_that_answers(look: Look, server: ScriptedHttp, units: dict[str, str]) -> None:
+    units["llm-proxy-1"] = container()
+    server.expect("GET", "/health")
+    server.expect("GET", "/v1/models", answer={"data": [{"id": "a"}]})
+    assert look(name="litellm-proxy", container="llm-proxy-1", models="/v1/models") == {
+        "name": "litellm-proxy",
+        "unit": "running",
+        "enabled": True,
+        "restarts": 1,
+        "release": "v1.2.3",
+        "healthy": True,
+        "health": "ok",
+        "models": ["a"],
+    }
+
+
+@pytest.mark.usefixtures("docker")
+@pytest.mark.parametrize(
+    ("state", "health"),
+    [
+        ({}, "ok"),
+        ({"health": ""}, "ok"),
+        ({"health": "unhealthy"}, "the container is unhealthy"),
+        ({"health": "starting"}, "the container is starting"),
+        ({"status": "exited"}, "the container is exited"),
+    ],
+)
+def test_a_container_without_http(look: Look, server: ScriptedHttp, units: dict[str, str], state: dict[str, str], health: str) -> None:
+    units["llm-db-1"] = container(image=f"postgres:16@sha256:{'0' * 64}", **state)
+    found = look(name="litellm-db", container="llm-db-1", url="", health="")
+    assert (found["healthy"], found["health"], found["release"]) == (health == "ok", health, "16")
+
+
+@pytest.mark.usefixtures("docker")
+def test_a_container_that_nobody_starts_at_boot(look: Look, server: ScriptedHttp, units: dict[str, str]) -> None:
+    units["llm-db-1"] = container(image="sha256:0123", HostConfig={"RestartPolicy": {"Name": "no"}})
+    assert look(container="llm-db-1", url="", health="")["enabled"] is False
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_a_container_that_is_not_there(look: Look, server: ScriptedHttp, monkeypatch: pytest.MonkeyPatch, installed: bool) -> None:
+    monkeypatch.setattr(shutil, "which", lambda _name: "/usr/bin/docker" if installed else None)
+    found = look(container="llm-proxy-1")
+    assert (found["unit"], found["healthy"], found["health"]) == ("not installed", False, "not asked")
 
 
 @pytest.mark.parametrize(
