@@ -27,7 +27,7 @@ _REMOVED = ("HOME",)
 # What only a server minds. A change of it is none for the migration, which would run again.
 _SERVING = (
     "DISABLE_SCHEMA_UPDATE",
-    *("HOST", "PORT", "NUM_WORKERS", "LITELLM_LOG", "NO_DOCS", "NO_REDOC", "DISABLE_ADMIN_UI", "UI_USERNAME"),
+    *("HOST", "PORT", "NUM_WORKERS", "LITELLM_LOG", "NO_DOCS", "NO_REDOC", "DISABLE_ADMIN_UI", "UI_USERNAME", "FORWARDED_ALLOW_IPS"),
     "LITELLM_DONT_SHOW_FEEDBACK_BOX",
 )
 _LOGGING = {"driver": "local", "options": {"max-size": "10m", "max-file": "3"}}
