@@ -14,7 +14,7 @@ import time
 import typing as t
 
 from ansible_collections.selfhosted.llm.plugins.module_utils import files
-from ansible_collections.selfhosted.llm.plugins.module_utils.probe import model_difference
+from ansible_collections.selfhosted.llm.plugins.module_utils.probe import Different, Patience, model_difference
 
 REVISION = "selfhosted-llm.revision"
 _PROJECT = "com.docker.compose.project"
@@ -282,8 +282,8 @@ class Project:
             os.rmdir(self.folder)
 
     def _wait(self, container: str, probe: Probe) -> str | None:
-        """None as soon as it answers, else what was wrong when the time was over or the process had ended."""
-        deadline = self._now() + probe.timeout
+        """None as soon as it answers as it should, else what was wrong when there was no use in waiting any longer."""
+        patience = Patience(probe.timeout, self._now())
         while True:
             state = next(iter(self._inspect(container)), None)
             if state is None:
@@ -293,8 +293,9 @@ class Project:
             wrong = self._ask(container, probe)
             if wrong is None:
                 return None
-            if self._now() >= deadline:
-                return f"not ready after {probe.timeout:.0f} s: {wrong}"
+            over = patience.end(wrong, self._now())
+            if over:
+                return over
             self._sleep(1)
 
     def _ask(self, container: str, probe: Probe) -> str | None:
@@ -304,7 +305,8 @@ class Project:
             answer = json.loads(out)
             if answer["status"] != 200:
                 return f"{probe.url} answered {answer['status'] or 'nothing'}: {answer['body']}"
-            return model_difference(probe.models, json.loads(answer["body"]))
+            wrong = model_difference(probe.models, json.loads(answer["body"]))
+            return Different(wrong) if wrong else None
         except (ValueError, KeyError, TypeError):
             return f"{probe.url} could not be asked: {(err or out).strip()[-300:] or code}"
 

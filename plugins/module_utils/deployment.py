@@ -17,7 +17,7 @@ import typing as t
 from urllib.parse import quote
 
 from ansible_collections.selfhosted.llm.plugins.module_utils import files
-from ansible_collections.selfhosted.llm.plugins.module_utils.probe import Probe, answer_of
+from ansible_collections.selfhosted.llm.plugins.module_utils.probe import Patience, Probe, answer_of
 from ansible_collections.selfhosted.llm.plugins.module_utils.systemd import (
     RUNTIME_UNIT_DIR,
     UNIT_DIR,
@@ -240,8 +240,8 @@ class Deployment:
         self.systemd.ctl("restart", self.live_unit)
 
     def _wait(self, unit: str, url: str) -> str | None:
-        """None as soon as it answers, else what was wrong when the time was over or the unit had ended."""
-        deadline = self._now() + self.spec.timeout
+        """None as soon as it answers as it should, else what was wrong when there was no use in waiting any longer."""
+        patience = Patience(self.spec.timeout, self._now())
         while True:
             state = self.systemd.state(unit)
             if state.ended:
@@ -249,8 +249,9 @@ class Deployment:
             wrong = self._probe(self.spec.probe, url)
             if wrong is None:
                 return None
-            if self._now() >= deadline:
-                return f"not ready after {self.spec.timeout:.0f} s: {wrong}"
+            over = patience.end(wrong, self._now())
+            if over:
+                return over
             self._sleep(0.25)
 
     def _journal(self, unit: str) -> str:

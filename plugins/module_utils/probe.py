@@ -20,6 +20,34 @@ class Probe(t.NamedTuple):
     token: str | None = None
 
 
+# Seconds after which the same wrong answer is taken for the last word of a service.
+SETTLED = 10.0
+
+
+class Different(str):
+    """What is wrong with a service that is up and answers otherwise than it should: that rarely gets right by itself."""
+
+
+class Patience:
+    """How long to wait for a service that does not answer as it should: `timeout` seconds, or until a different answer has settled."""
+
+    def __init__(self, timeout: float, now: float) -> None:
+        self._timeout, self._deadline = timeout, now + timeout
+        self._answer: str | None = None
+        self._since = now
+
+    def end(self, wrong: str, now: float) -> str | None:
+        """Why it is over, or None. To be told each time what is wrong, and the time of a monotonic clock."""
+        answer = wrong if isinstance(wrong, Different) else None
+        if answer != self._answer:
+            self._answer, self._since = answer, now
+        if now >= self._deadline:
+            return f"not ready after {self._timeout:.0f} s: {wrong}"
+        if answer is not None and now - self._since >= SETTLED:
+            return f"the same answer for {SETTLED:.0f} s: {wrong}"
+        return None
+
+
 def missing_part(expected: t.Any, actual: t.Any, where: str = "answer") -> str | None:
     """What of `expected` is not in `actual`, in words, or None."""
     if isinstance(expected, t.Mapping):
@@ -61,4 +89,4 @@ def answer_of(probe: Probe, url: str) -> str | None:
             wrong = model_difference(probe.models, response.json())
     except ApiError as exc:
         return exc.message
-    return f"{url}{probe.path}: {wrong}" if wrong else None
+    return Different(f"{url}{probe.path}: {wrong}") if wrong else None

@@ -21,7 +21,7 @@ import pytest
 
 from ansible_collections.selfhosted.llm.plugins.module_utils import deployment, files
 from ansible_collections.selfhosted.llm.plugins.module_utils.deployment import DeployError, Deployment, Spec, remove_service
-from ansible_collections.selfhosted.llm.plugins.module_utils.probe import Probe
+from ansible_collections.selfhosted.llm.plugins.module_utils.probe import Different, Probe
 from ansible_collections.selfhosted.llm.plugins.module_utils.systemd import SystemdError, UnitState, parse_environment
 
 PORT = 4000
@@ -862,6 +862,17 @@ def test_wait_forgives_a_first_crash_but_not_the_third(machine: Machine) -> None
 def test_wait_ends(machine: Machine) -> None:
     assert wait(machine, ["refused"] * 99, UP) == "not ready after 10 s: refused"
     assert machine.clock == 10
+
+
+def test_wait_ends_sooner_where_the_answer_is_another_one(machine: Machine) -> None:
+    fewer = Different("models missing: a")
+    # Ten seconds without a break, of the time that it has.
+    answers = ["refused"] * 8 + [fewer] * 30 + ["503"] + [fewer] * 30 + [Different("models missing: b")] * 99
+    spec = make_spec(machine, "/x")._replace(timeout=60)
+    script = iter(answers)
+    waiting = Deployment(spec, t.cast("t.Any", Script(UP)), lambda *_: next(script), machine.sleep, lambda: machine.clock)
+    assert waiting._wait("app.service", "http://x") == "the same answer for 10 s: models missing: b"
+    assert machine.clock == 0.25 * (8 + 30 + 1 + 30) + 10
 
 
 @pytest.mark.parametrize(("address", "url"), [("127.0.0.1", "http://127.0.0.1:4000"), ("fd00::1", "http://[fd00::1]:4000")])
