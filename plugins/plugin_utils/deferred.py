@@ -27,7 +27,7 @@ class Deferred:
     """The function `target`, given by its name below `plugins`. Its ValueError means that it was given a mistake."""
 
     def __init__(self, target: str) -> None:
-        self._module, _, self._name = target.rpartition(".")
+        self._module, self._name = target.rsplit(".", 1)
 
     def function(self) -> t.Callable[..., t.Any]:
         return t.cast("t.Callable[..., t.Any]", getattr(load(self._module), self._name))
