@@ -52,7 +52,7 @@ def edge_url(hosts: t.Sequence[str], hostvars: HostVars, names_variable: str) ->
 
 def edge_proxies(hosts: t.Sequence[str], hostvars: HostVars, names_variable: str) -> list[str]:
     """Where requests come from that these edges pass on. Servers compare addresses, so an edge that is known by a name only is left out."""
-    return [address for host in hosts if hostvars[host].get(names_variable) and _is_address(address := address_of(hostvars, host))]
+    return [address for host in hosts if hostvars[host].get(names_variable) and is_address(address := address_of(hostvars, host))]
 
 
 def _named_urls(values: t.Mapping[str, t.Any], names_variable: str) -> list[str]:
@@ -61,7 +61,7 @@ def _named_urls(values: t.Mapping[str, t.Any], names_variable: str) -> list[str]
     return [f"https://[{name}]{suffix}" if ":" in name else f"https://{name}{suffix}" for name in values.get(names_variable) or []]
 
 
-def _is_address(value: str) -> bool:
+def is_address(value: str) -> bool:
     try:
         ipaddress.ip_address(value)
     except ValueError:

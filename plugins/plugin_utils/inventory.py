@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import re
 import typing as t
 
-from ansible_collections.selfhosted.llm.plugins.plugin_utils.hosts import LOOPBACK, Groups, HostVars, host_urls
+from ansible_collections.selfhosted.llm.plugins.plugin_utils.hosts import LOOPBACK, Groups, HostVars, host_urls, is_address
 from ansible_collections.selfhosted.llm.plugins.plugin_utils.models import Catalogue, ModelsError
+from ansible_collections.selfhosted.llm.plugins.plugin_utils.names import misspelt
 from ansible_collections.selfhosted.llm.plugins.plugin_utils.servers import resolved_models, server_problems
 
 
@@ -20,11 +22,24 @@ def _port(value: t.Any) -> int | None:
     return port if 0 < port < 65536 else None
 
 
+def _address_problem(host: str, values: t.Mapping[str, t.Any]) -> str | None:
+    given = values.get("llm_address")
+    if given is None or (isinstance(given, str) and (re.fullmatch(r"[A-Za-z0-9.-]+", given) or is_address(given))):
+        return None
+    return (
+        f"{host}: llm_address must be an address or a name by itself, such as 10.0.8.20, 2001:db8::20 or gpu-1.example.org, not {given!r}."
+    )
+
+
 def inventory_problems(groups: Groups, hostvars: HostVars, models: t.Any) -> list[str]:
     """What an operator has to change in the inventory before a deploy, each with its remedy."""
-    found = []
+    found = misspelt(groups, hostvars)
     if not groups.get("litellm"):
         found.append("The group litellm has no hosts. Name the machine that runs the gateway.")
+    if len(groups.get("store", [])) > 1:
+        found.append(f"The group store has {len(groups['store'])} hosts, and the gateways share one. Leave the others out of the group.")
+    every = dict.fromkeys(host for hosts in groups.values() for host in hosts)
+    found += [problem for host in every if (problem := _address_problem(host, hostvars[host]))]
     try:
         resolved = resolved_models(models, hostvars)
         Catalogue(resolved, groups, host_urls(groups.get("llm", []), hostvars, "ollama_backend_port", 11434)).secrets()

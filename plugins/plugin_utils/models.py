@@ -70,24 +70,41 @@ class Deployment(t.NamedTuple):
     secret: tuple[str, str] | None
 
 
+# As YAML's users call them.
+_KINDS = {str: "a string", int: "a whole number", float: "a number", bool: "true or false", list: "a list", dict: "a mapping"}
+
+
+def kind_of(value: t.Any) -> str:
+    """What a value is, in words. Ansible's own types are those that they are made of."""
+    for kind in (bool, int, float, str):
+        if isinstance(value, kind):
+            return _KINDS[kind]
+    if value is None:
+        return "nothing"
+    return _KINDS[dict if isinstance(value, t.Mapping) else list]
+
+
 def _check_keys(where: str, entry: t.Mapping[str, t.Any], allowed: t.Mapping[str, t.Any]) -> None:
     for key, value in entry.items():
         if key not in allowed:
             raise ModelsError(f"{where}: unknown key {key!r}. Known are: {', '.join(sorted(allowed))}")
         kinds = allowed[key] if isinstance(allowed[key], tuple) else (allowed[key],)
         if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-            wanted = " or ".join(kind.__name__ for kind in kinds)
+            wanted = " or ".join(_KINDS[kind] for kind in kinds if not (kind is int and float in kinds))
             # A wrong value may be a key in the wrong shape: it is not repeated.
-            raise ModelsError(f"{where}: {key} must be {wanted}, not {type(value).__name__}")
+            raise ModelsError(f"{where}: {key} must be {wanted}, not {kind_of(value)}")
 
 
 def _check_url(where: str, url: str) -> None:
     try:
         parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
-        parts = urlsplit("")
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ModelsError(f"{where}: url must be one such as http://gpu-1:8080/v1, not {url!r}")
+        good = False
+    if not good:
+        raise ModelsError(
+            f"{where}: url must be one such as http://gpu-1:8080/v1 or http://[2001:db8::20]:8080/v1, with a port up to 65535, not {url!r}"
+        )
 
 
 def _servers(where: str, entry: t.Mapping[str, t.Any]) -> list[dict[str, t.Any]]:
@@ -95,7 +112,7 @@ def _servers(where: str, entry: t.Mapping[str, t.Any]) -> list[dict[str, t.Any]]
     for item in entry["servers"]:
         server = {"url": item} if isinstance(item, str) else item
         if not isinstance(server, t.Mapping):
-            raise ModelsError(f"{where}: an entry of servers must be a URL or a mapping with url, not {type(item).__name__}")
+            raise ModelsError(f"{where}: an entry of servers must be a URL or a mapping with url, not {kind_of(item)}")
         _check_keys(f"{where}.servers", server, _SERVER_KEYS)
         if "url" not in server:
             raise ModelsError(
@@ -110,7 +127,7 @@ def _servers(where: str, entry: t.Mapping[str, t.Any]) -> list[dict[str, t.Any]]
 
 def _check_entry(entry: t.Any, position: int) -> None:
     if not isinstance(entry, t.Mapping):
-        raise ModelsError(f"llm_models[{position}] must be a mapping with a name, not {type(entry).__name__}")
+        raise ModelsError(f"llm_models[{position}] must be a mapping with a name, not {kind_of(entry)}")
     name = entry.get("name")
     if not isinstance(name, str) or not re.match(r"[A-Za-z0-9][\w.:/-]*\Z", name):
         raise ModelsError(f"llm_models[{position}].name must be a name such as phi3-3.8b, not {name!r}")
@@ -142,8 +159,10 @@ def _check_entry(entry: t.Any, position: int) -> None:
 
 def check_models(models: t.Any) -> list[dict[str, t.Any]]:
     """The list itself where it is sound, else ModelsError."""
-    if not isinstance(models, t.Sequence) or isinstance(models, str) or not models:
+    if not models:
         raise ModelsError("llm_models must be a list with at least one model. Declare it in the inventory's group_vars/all")
+    if not isinstance(models, t.Sequence) or isinstance(models, str):
+        raise ModelsError(f"llm_models must be a list of models, each beginning with `- name:`, not {kind_of(models)}")
     for position, entry in enumerate(models):
         _check_entry(entry, position)
     seen: dict[str, t.Mapping[str, t.Any]] = {}

@@ -9,10 +9,12 @@ reached over the network (`lan`) or at the gateway's end of a reverse SSH tunnel
 
 from __future__ import annotations
 
+import difflib
+import re
 import typing as t
 
 from ansible_collections.selfhosted.llm.plugins.plugin_utils.hosts import LOOPBACK, HostVars, address_of
-from ansible_collections.selfhosted.llm.plugins.plugin_utils.models import ModelsError
+from ansible_collections.selfhosted.llm.plugins.plugin_utils.models import ModelsError, kind_of
 from ansible_collections.selfhosted.llm.plugins.plugin_utils.ports import port_list
 
 VIA = ("lan", "tunnel")
@@ -68,7 +70,7 @@ def _check(where: str, item: t.Mapping[str, t.Any]) -> None:
             raise ModelsError(f"{where}: unknown key {key!r} beside host. Known are: {', '.join(sorted([*_KEYS, *_SHARED]))}")
         kinds = _KEYS.get(key)
         if kinds and (not isinstance(value, kinds) or isinstance(value, bool)):
-            raise ModelsError(f"{where}: {key} must not be of type {type(value).__name__}, see docs/models.md")
+            raise ModelsError(f"{where}: {key} must not be {kind_of(value)}, see docs/models.md")
     if "ports" not in item:
         raise ModelsError(f"{where}: ports is missing beside host {item['host']!r}. Give the ports of its servers, such as 8080-8087")
     if item.get("scheme", "http") not in ("http", "https"):
@@ -90,6 +92,15 @@ class _Places:
             self._found[host] = self._look(host)
         return self._found[host]
 
+    def misspelt(self, host: str) -> str | None:
+        """The host of the inventory that is meant by one which is not there, if one is nearly called so. Another number is another host."""
+        if host in self._hostvars:
+            return None
+        names = {re.sub(r"\d", "0", name): name for name in self._hostvars}
+        alike = re.sub(r"\d", "0", host)
+        close = difflib.get_close_matches(alike, list(names), 1, 0.85) if alike not in names else []
+        return names[close[0]] if close else None
+
     def _look(self, host: str) -> tuple[str, str]:
         if host not in self._hostvars:
             # Not of this inventory: a name or an address in the network.
@@ -105,6 +116,8 @@ def _expand(model: str, item: t.Mapping[str, t.Any], places: _Places) -> list[Se
     _check(where, item)
     host = item["host"]
     via, address = places.of(host)
+    if close := places.misspelt(host):
+        raise ModelsError(f"{where}: host {host!r} is not in the inventory. Did you mean {close}? A server elsewhere is given by its url")
     ports = port_numbers(f"{where}: ports", item["ports"])
     ends = port_numbers(f"{where}: tunnel_ports", item["tunnel_ports"]) if "tunnel_ports" in item else ports
     if len(ends) != len(ports):

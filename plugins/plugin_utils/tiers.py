@@ -124,6 +124,9 @@ key_items, team_items, user_items = _items("litellm_keys"), _items("litellm_team
 
 def with_webui_key(entries: t.Any, value: t.Any, models: t.Sequence[str] = ()) -> list[dict[str, t.Any]]:
     """litellm_keys with the key of Open WebUI. An entry of that name may set its limits; its value comes from llm_webui_key."""
+    if not isinstance(entries or [], list) or not all(isinstance(entry, t.Mapping) for entry in entries or []):
+        # key_problems says what is wrong with it.
+        return t.cast("list[dict[str, t.Any]]", entries)
     listed = [dict(entry) for entry in entries or []]
     if not value:
         return listed

@@ -42,6 +42,10 @@ def mistyped(values: Mapping, options: Mapping) -> list[str]:
     for name, option in sorted(options.items()):
         if name not in values:
             continue
+        if option.get("type", "str") in ("str", "path") and isinstance(values[name], (t.Mapping, list)):
+            # The validator would make a string of it.
+            found.append(f"{name} must be a string, not a {'mapping' if isinstance(values[name], t.Mapping) else 'list'}")
+            continue
         spec = {key: value for key, value in option.items() if key not in ("description", "required", "no_log")}
         result = ArgumentSpecValidator({name: spec}).validate({name: _plain(values[name])})
         for message in result.error_messages:

@@ -155,3 +155,19 @@ def test_a_backend_that_no_gateway_can_reach() -> None:
     assert found.startswith("gpu: ollama_backend_bind_address is loopback, but there is a gateway on another host.")
     one = {"all": ["api"], "llm": ["api"], "litellm": ["api"]}
     assert problems(one, api={"ollama_backend_bind_address": "127.0.0.1"}) == []
+
+
+@pytest.mark.parametrize("address", [["10.0.0.3"], "http://gpu:1", "[fd00::1]", "10.0.0.3:22", ""])
+def test_an_address_that_is_none(address: object) -> None:
+    (found,) = inventory_problems(GROUPS, {"gpu": {"llm_address": address}, "api": {}}, MODELS)
+    assert found.startswith("gpu: llm_address must be an address or a name by itself")
+
+
+@pytest.mark.parametrize("address", ["10.0.0.3", "fd00::1", "gpu.internal", "fe80::1%eth0", None])
+def test_an_address_that_is_one(address: object) -> None:
+    assert inventory_problems(GROUPS, {"gpu": {"llm_address": address}, "api": {}}, MODELS) == []
+
+
+def test_one_store() -> None:
+    (found,) = inventory_problems({**GROUPS, "store": ["gpu", "api"]}, {"gpu": {}, "api": {}}, MODELS)
+    assert found.startswith("The group store has 2 hosts, and the gateways share one.")

@@ -81,8 +81,8 @@ def test_what_has_no_servers_stays_as_it_is() -> None:
         ({"host": "gpu-1"}, "ports is missing beside host 'gpu-1'"),
         ({"host": "gpu-1", "ports": 1, "url": "http://x"}, "url and host are two ways"),
         ({"host": "gpu-1", "ports": 1, "port": 2}, "unknown key 'port' beside host"),
-        ({"host": 7, "ports": 1}, "host must not be of type int"),
-        ({"host": "gpu-1", "ports": True}, "ports must not be of type bool"),
+        ({"host": 7, "ports": 1}, "host must not be a whole number"),
+        ({"host": "gpu-1", "ports": True}, "ports must not be true or false"),
         ({"host": "gpu-1", "ports": "8087-8080"}, "ports has 8087-8080, and a range goes upwards"),
         ({"host": "gpu-1", "ports": 1, "tunnel_ports": "1-65535"}, "tunnel_ports has more than 256 ports"),
         ({"host": "gpu-1", "ports": []}, "ports is empty"),
@@ -94,6 +94,13 @@ def test_what_has_no_servers_stays_as_it_is() -> None:
 def test_mistakes(item: dict[str, t.Any], words: str) -> None:
     with pytest.raises(ModelsError, match=words):
         resolved_models(chat(item), LAN)
+
+
+def test_a_misspelt_host() -> None:
+    with pytest.raises(ModelsError, match=r"host 'hc-gup-1' is not in the inventory. Did you mean hc-gpu-1\?"):
+        resolved_models(chat({"host": "hc-gup-1", "ports": 1}), {"hc-gpu-1": {}})
+    # Another one, that is in the network and not in the inventory.
+    assert resolved_models(chat({"host": "hc-gpu-2", "ports": 1}), {"hc-gpu-1": {}})
 
 
 def test_an_unknown_way() -> None:

@@ -102,6 +102,7 @@ def test_the_lists_take_what_the_modules_take(variable: str, spec: t.Any, option
 def test_the_key_of_open_webui() -> None:
     other = {"key_alias": "a"}
     assert with_webui_key([other], "") == [other]
+    assert problems(with_webui_key("alice", VALUE)) == ["litellm_keys must be a list of mappings."]
     assert with_webui_key(None, VALUE, ["m"]) == [{"key_alias": "open-webui", "key": VALUE, "models": ["m"]}]
     listed = {"key_alias": "open-webui", "rpm_limit": 100, "models": ["x"]}
     assert with_webui_key([other, listed], VALUE, ["m"]) == [other, {**listed, "key": VALUE}]

@@ -33,6 +33,8 @@ def test_nothing_wrong() -> None:
         ({"my_role_zzzzzzzzzzzz": 2}, "my_role_zzzzzzzzzzzz is no variable of the role. Its README lists those it has."),
         ({"my_role_workers": "many"}, "argument 'my_role_workers' is of type str and we were unable to convert to int"),
         ({"my_role_mode": "c"}, "value of my_role_mode must be one of: a, b, got: c"),
+        ({"my_role_name": ["a"]}, "my_role_name must be a string, not a list"),
+        ({"my_role_name": {"a": 1}}, "my_role_name must be a string, not a mapping"),
         ({"my_role_secrets": ["hunter2"]}, "my_role_secrets must be of type dict"),
     ],
 )
