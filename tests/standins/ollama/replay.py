@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import signal
 import time
 from pathlib import Path
 from typing import Any, Callable
@@ -329,10 +330,15 @@ _two_clients_second: list[Answer] = []
 
 
 def _cut_pull(server: StandIn, replay: Replay, recording: dict[str, Any]) -> Answer:
-    result = server.later("/api/pull", json.loads(recording["request"]["body"]))
-    time.sleep(0.5)
-    server.stop()
-    answer = result()
+    """SIGTERM in the midst of a file."""
+
+    def cut(answer: Answer) -> bool:
+        if sum('"completed"' in line for line in answer.lines) == 2:
+            server.signal(signal.SIGTERM)
+        return False
+
+    answer = replay.send(recording, enough=cut)
+    server.wait()
     server.start()
     server.settings(pull_bytes_per_second=2e8)
     return answer
