@@ -116,7 +116,7 @@ def _remedy(name: str, roles: t.Mapping[str, t.Collection[str]], known: t.Collec
     close = difflib.get_close_matches(name, known, 1, 0.85)
     if close:
         return f"Did you mean {close[0]}?"
-    role = next((role for role in sorted(roles, key=len, reverse=True) if name.startswith(f"{role}_")), None)
+    role = next((role for role in roles if name.startswith(f"{role}_")), None)
     # Others that begin with llm_ may be the operator's own.
     return f"The README of role {role} lists those it has." if role else None
 

@@ -5,7 +5,7 @@
 """The handler for a gateway that knows the master key alone.
 
 The development environment has no LiteLLM: what the handler imports is made here.
-molecule/litellm_proxy runs it in the real one.
+molecule/site runs it in the real one.
 """
 
 from __future__ import annotations
