@@ -163,12 +163,14 @@ def strangers(numbers: dict[str, t.Any]) -> list[str]:
     ]
 
 
-def skew(numbers: dict[str, t.Any], declared: t.Sequence[str], min_share: float) -> list[str]:
-    """Which of the declared backends got less than that part of its fair share."""
+def skew(numbers: dict[str, t.Any], declared: t.Sequence[str], min_share: float) -> dict[str, str]:
+    """Which of the declared backends got less than that part of its fair share, each with a sentence."""
     least = min_share / float(len(declared))
-    return [
-        f"{entry['backend']} answered {entry['requests']} of {numbers['answered'] - numbers['unnamed']} requests "
-        f"({entry['share'] * 100:.3g} %, at least {least * 100:.3g} % wanted)"
+    return {
+        entry["backend"]: (
+            f"{entry['backend']} answered {entry['requests']} of {numbers['answered'] - numbers['unnamed']} requests "
+            f"({entry['share'] * 100:.3g} %, at least {least * 100:.3g} % wanted)"
+        )
         for entry in numbers["backends"]
         if entry["declared"] and entry["share"] < least
-    ]
+    }

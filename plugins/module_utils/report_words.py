@@ -89,7 +89,8 @@ def load_sentences(load: Data) -> list[str]:
     elif load["unsent"]:
         sentences.append(f"{load['unsent']} more were not sent, as the time for it was over.")
     if load.get("first_load"):
-        sentences.append(f"This is a second load, twice as big. Under the first, {', and '.join(load['first_load'])}.")
+        sentences.append(f"This is the last of {load['loads']} loads, those after the first twice as big.")
+        sentences.append(f"Under the first, {', and '.join(load['first_load'])}.")
     seen = [entry for entry in load["backends"] if entry["requests"]]
     idle = [who(entry) for entry in load["backends"] if not entry["requests"]]
     if len(seen) > 1:

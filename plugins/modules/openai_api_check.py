@@ -137,8 +137,9 @@ options:
       - The load under which the distribution over the backends is measured. Chat models are streamed from, so that the time to the
         first token is measured as well. As many requests as run at a time are sent ahead and not counted, so that every backend
         has the model loaded.
-      - A backend that got too little is judged once more, under twice the load. Where answers come faster than the gateway asks, few
-        requests are in flight, and least-busy rightly stays with the backends that are listed first.
+      - Where a backend got too little, up to three more loads follow, each twice as big, until every backend has had its share under one of
+        them. LiteLLM counts late what it has sent, so requests reach the backends in lumps; and where answers come faster than the gateway
+        asks, few are in flight, and least-busy rightly stays with the backends that are listed first.
     type: dict
     default: {}
     suboptions:
@@ -168,8 +169,8 @@ options:
         default: []
   min_share:
     description:
-      - The part of its fair share (one divided by the number of backends) that each backend must get under load, if not at once then under
-        twice the load. Least-busy rightly gives a slow host less than a fast one.
+      - The part of its fair share (one divided by the number of backends) that each backend must get under one of the
+        loads. Least-busy rightly gives a slow host less than a fast one.
     type: float
     default: 0.25
   database:
@@ -344,9 +345,12 @@ load:
       type: list
       elements: float
     first_load:
-      description: Who had got too little under half of this load, in sentences; only where the load was repeated.
+      description: Who had got too little under the first load, in sentences; only where there were more loads, of which this is the last.
       type: list
       elements: str
+    loads:
+      description: How many loads there were; only where there was more than one.
+      type: int
     backends:
       description: >-
         For each backend its C(requests), C(share), C(in_flight) (mean number of open requests), C(latency), C(ttft), C(samples), and

@@ -136,3 +136,18 @@ def test_only_the_step_that_failed_is_shown() -> None:
         "========================= 12 passed in 2.65s ==========================",
         "INFO     [thing > verify] Executed: Failed",
     ]
+
+
+def test_the_summary_has_what_the_failed_step_said() -> None:
+    task = [
+        "TASK [a]",
+        "[ERROR]: Task failed: Action failed: 1 of 139 checks failed",
+        "load: too slow",
+        "Origin: /x.yml:1:1",
+        "",
+        "fatal: [localhost]:",
+    ]
+    assert molecule_run.reasons(["[ERROR]: Task failed: one that was rescued", "Origin: /y.yml:1:1", *task]) == task[1:3]
+    tests = ["E  assert 0 == 1", "FAILED tests/test_clients.py::test_a_port[docker://n] - AssertionError", "= 1 failed, 79 passed ="]
+    assert molecule_run.reasons(tests) == [tests[1]]
+    assert molecule_run.reasons(["CRITICAL something else"]) == []

@@ -20,6 +20,7 @@ import json
 import os
 import re
 import socket
+import struct
 import sys
 import time
 import typing as t
@@ -94,23 +95,43 @@ def ask(place: str, health: str, timeout: float) -> Answer:
             return Answer.CLOSED
 
 
+def holder(path: str, timeout: float) -> int | None:
+    """The id of the process that listens at this socket file (unix(7): SO_PEERCRED), if one does."""
+    try:
+        with connect(path, timeout) as link:
+            process, _user, _group = struct.unpack("3i", link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
+    except OSError:
+        return None
+    return int(process)
+
+
 class Tunnel:
     """One tunnel, as its file in SETTINGS describes it."""
 
-    def __init__(self, plan: dict[str, t.Any], asking: t.Callable[[str, str, float], Answer] = ask) -> None:
+    def __init__(
+        self,
+        plan: dict[str, t.Any],
+        asking: t.Callable[[str, str, float], Answer] = ask,
+        holding: t.Callable[[str, float], int | None] = holder,
+    ) -> None:
         self.name: str = plan["name"]
         self.forwards: list[dict[str, str]] = plan["forwards"]
         self._control: str = plan["control"]
         self._timeout: float = plan["timeout"]
         self._attempts: int = plan["attempts"]
         self._ask = asking
+        self._holder = holding
 
     def connected(self) -> bool:
         """Whether ssh is connected and every forward is open: with ExitOnForwardFailure it would have ended otherwise.
 
-        The server forbids what is asked for here, so an end comes back. Twice, as the first end may be that of ssh itself.
+        The server forbids what is asked for here, so an end comes back. It may also be that of an ssh that has ended, and where forwards
+        are refused the next one is there at once: it has to be the same ssh before and after.
         """
-        return all(self._ask(self._control, "tcp", self._timeout) in (Answer.DATA, Answer.CLOSED) for _attempt in range(2))
+        before = self._holder(self._control, self._timeout)
+        if before is None or self._ask(self._control, "tcp", self._timeout) not in (Answer.DATA, Answer.CLOSED):
+            return False
+        return self._holder(self._control, self._timeout) == before
 
     def look(self) -> list[Finding]:
         """All forwards at the same time: those that hang take long."""
@@ -140,6 +161,9 @@ class Tunnel:
         here = self._ask(target, health, self._timeout)
         if through is Answer.CLOSED:
             if here is Answer.DATA:
+                # An ssh that is ending closes it as well.
+                if not self.connected():
+                    return self._not_connected()
                 return Finding(
                     Verdict.BLOCKED,
                     f"{target} answers here, but {listen} of the server closes the connection: does the key's line in authorized_keys there"

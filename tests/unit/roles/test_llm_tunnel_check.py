@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
+import os
 import socket
 import sys
 import threading
@@ -51,8 +52,11 @@ def forward(health: str = "tcp") -> dict[str, str]:
     return {"direction": "forward", "listen": LISTEN, "target": "127.0.0.1:6432", "health": health}
 
 
-def tunnel(network: t.Any, *forwards: dict[str, str], attempts: int = 2) -> t.Any:
-    return check.Tunnel({"name": "gw", "control": CONTROL, "timeout": 5, "attempts": attempts, "forwards": list(forwards)}, network)
+def tunnel(network: t.Any, *forwards: dict[str, str], attempts: int = 2, holders: t.Sequence[int | None] = (7,)) -> t.Any:
+    """Its ssh has these process ids, the last of them from then on."""
+    plan = {"name": "gw", "control": CONTROL, "timeout": 5, "attempts": attempts, "forwards": list(forwards)}
+    left = list(holders)
+    return check.Tunnel(plan, network, lambda _path, _timeout: left.pop(0) if len(left) > 1 else left[0])
 
 
 @pytest.mark.parametrize(
@@ -67,7 +71,8 @@ def tunnel(network: t.Any, *forwards: dict[str, str], attempts: int = 2) -> t.An
         (SILENT, SILENT, CLOSED, "target"),
         (SILENT, REFUSED, CLOSED, "target"),
         # The server lets the client listen, but not look.
-        (CLOSED, DATA, None, "blocked"),
+        (CLOSED, DATA, CLOSED, "blocked"),
+        (CLOSED, DATA, REFUSED, "down"),
         (SILENT, DATA, None, "dead"),
         (SILENT, CLOSED, None, "dead"),
         # Both are down.
@@ -85,7 +90,7 @@ def test_a_reverse_forward(through: t.Any, here: t.Any, control: t.Any, verdict:
     [
         (DATA, None, None, "open"),
         (CLOSED, CLOSED, None, "open"),
-        (CLOSED, DATA, None, "blocked"),
+        (CLOSED, DATA, CLOSED, "blocked"),
         (CLOSED, REFUSED, None, "target"),
         # It does not end a connection when its client does, and says nothing by itself.
         (SILENT, SILENT, CLOSED, "open"),
@@ -130,14 +135,17 @@ def test_a_tunnel_is_not_dead_before_the_last_attempt() -> None:
 
 
 def test_a_target_that_has_just_come_up_is_not_blocked() -> None:
-    assert tunnel(Network({LOOP: [CLOSED, DATA], TARGET: DATA}), reverse()).look()[0].verdict is check.Verdict.OPEN
+    assert tunnel(Network({LOOP: [CLOSED, DATA], TARGET: DATA, CONTROL: CLOSED}), reverse()).look()[0].verdict is check.Verdict.OPEN
 
 
-def test_connected_is_asked_twice() -> None:
-    """A connection also ends when ssh does, right after the server has refused a forward."""
+def test_connected_is_what_one_ssh_says() -> None:
+    """A connection also ends when ssh does, right after the server has refused a forward; the next ssh comes within a second."""
     assert tunnel(Network({CONTROL: CLOSED}), reverse()).connected()
-    assert not tunnel(Network({CONTROL: [CLOSED, REFUSED]}), reverse()).connected()
+    assert not tunnel(Network({CONTROL: CLOSED}), reverse(), holders=(7, 8)).connected()
+    assert not tunnel(Network({CONTROL: CLOSED}), reverse(), holders=(7, None)).connected()
+    assert not tunnel(Network({}), reverse(), holders=(None,)).connected()
     assert not tunnel(Network({CONTROL: SILENT}), reverse()).connected()
+    assert not tunnel(Network({CONTROL: REFUSED}), reverse()).connected()
 
 
 @pytest.fixture
@@ -169,11 +177,11 @@ def test_a_target_that_is_down_is_its_own_affair(failures: t.Any) -> None:
 
 
 def test_restarts_that_do_not_help_become_rare(failures: t.Any) -> None:
-    codes = [watch(Network({LOOP: CLOSED, TARGET: DATA}), failures)[0] for _ in range(9)]
+    codes = [watch(Network({LOOP: CLOSED, TARGET: DATA, CONTROL: CLOSED}), failures)[0] for _ in range(9)]
     assert [number for number, code in enumerate(codes, 1) if code == check.RESTART] == [1, 2, 4, 8]
     assert set(codes) == {1, check.RESTART}
     assert watch(Network({LOOP: DATA}), failures)[0] == 0
-    assert watch(Network({LOOP: CLOSED, TARGET: DATA}), failures)[0] == check.RESTART
+    assert watch(Network({LOOP: CLOSED, TARGET: DATA, CONTROL: CLOSED}), failures)[0] == check.RESTART
 
 
 def test_a_tunnel_that_is_connecting_gets_time(failures: t.Any) -> None:
@@ -279,3 +287,11 @@ def test_nobody_is_there(tmp_path: Path) -> None:
         port = free.getsockname()[1]
     assert check.ask(f"127.0.0.1:{port}", "/health", 5) is REFUSED
     assert check.ask(f"[::1]:{port}", "/health", 5) is REFUSED
+
+
+def test_who_listens(tmp_path: Path) -> None:
+    path = str(tmp_path / "control")
+    assert check.holder(path, 5) is None
+    with server(lambda link: None, path):
+        assert check.holder(path, 5) == os.getpid()
+    assert check.holder(path, 5) is None

@@ -282,10 +282,12 @@ def test_topology_grows_with_the_hosts() -> None:
 
 
 def test_a_second_load_is_told() -> None:
-    numbers = {**load(), "first_load": ["phi3@llm02 answered 0 of 20 requests"], "unsent": 7}
+    numbers = {**load(), "first_load": ["phi3@llm02 answered 0 of 20 requests"], "loads": 3, "unsent": 7}
     words = " ".join(report_words.load_sentences(numbers)).replace(report_words.NBSP, " ")
     assert "7 more were not sent, as the time for it was over." in words
-    assert "This is a second load, twice as big. Under the first, phi3@llm02 answered 0 of 20 requests." in words
+    assert (
+        "This is the last of 3 loads, those after the first twice as big. Under the first, phi3@llm02 answered 0 of 20 requests." in words
+    )
 
 
 def test_backends_with_an_internal_name_of_the_model() -> None:

@@ -380,12 +380,11 @@ def test_a_backend_that_gets_nothing(run: t.Any, api: FakeOpenAI) -> None:
     api.serve("phi3", ["phi3@a"])
     result = run(api, checks=["load"])
     assert failed(result) == [("every backend of phi3 takes part", "backend")]
-    # Judged once more under twice the load, and no more.
     assert "phi3@b answered 0 of 24 requests" in result["msg"]
-    assert "after a second load, twice as big as the first" in result["msg"]
+    assert "So it was under each of 4 loads, those after the first twice as big" in result["msg"]
     assert (result["load"][0]["requests"], result["load"][0]["concurrency"]) == (24, 8)
     assert result["load"][0]["first_load"] == ["phi3@b answered 0 of 12 requests (0 %, at least 12.5 % wanted)"]
-    assert len([request for request in api.requests if request[0] == "POST"]) == 4 + 12 + 8 + 24
+    assert len([request for request in api.requests if request[0] == "POST"]) == 4 + 12 + 3 * (8 + 24)
 
 
 def test_a_backend_that_only_a_bigger_load_reaches(run: t.Any, api: FakeOpenAI) -> None:
@@ -393,8 +392,16 @@ def test_a_backend_that_only_a_bigger_load_reaches(run: t.Any, api: FakeOpenAI) 
     result = run(api, checks=["load"])
     assert failed(result) == []
     (share,) = [check for check in only(result, "load") if "takes part" in check["name"]]
-    assert share["message"] == "under twice the load, as 12 requests did not reach every backend: phi3@a 50 %, phi3@b 50 %"
-    assert result["load"][0]["requests"] == 24
+    assert share["message"] == "within 2 loads, as the first did not reach every backend; under the last: phi3@a 50 %, phi3@b 50 %"
+    assert (result["load"][0]["requests"], result["load"][0]["loads"]) == (24, 2)
+
+
+def test_backends_that_are_reached_in_turn(run: t.Any, api: FakeOpenAI) -> None:
+    """Each has its share under one of the loads, none of which reaches both: lumps, but both are in rotation."""
+    api.serve("phi3", ["phi3@a"] * (4 + 12 + 8 + 24) + ["phi3@b"] * (8 + 24))
+    result = run(api, checks=["load"])
+    assert failed(result) == []
+    assert result["load"][0]["loads"] == 3
 
 
 def test_one_load_is_enough_where_every_backend_answers(run: t.Any, api: FakeOpenAI) -> None:
