@@ -4,24 +4,12 @@
 
 from __future__ import annotations
 
-import os
 import stat
-import subprocess
-import sys
 from pathlib import Path
 
 import yaml
 
-ROOT = Path(__file__).resolve().parents[3]
-BIN = Path(sys.executable).parent
-
-
-def run(folder: Path, program: str, *arguments: str, **variables: str) -> str:
-    env = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "ANSIBLE_"))}
-    env.update(PWD=str(folder), ANSIBLE_CONFIG=str(ROOT / "ansible.cfg"), ANSIBLE_COLLECTIONS_PATH=str(ROOT / ".collections"), **variables)
-    result = subprocess.run([str(BIN / program), *arguments], cwd=folder, env=env, capture_output=True, text=True, timeout=120)
-    assert result.returncode == 0, result.stdout + result.stderr
-    return result.stdout
+from ansible_collections.selfhosted.llm.tests.unit.playbooks.commands import ROOT, run
 
 
 def create(folder: Path, **variables: str) -> str:
