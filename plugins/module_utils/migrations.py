@@ -26,6 +26,10 @@ OWN_SCHEMA = "selfhosted_llm"
 OWN_TABLE = f"{OWN_SCHEMA}.facts"
 LOCK_KEY = int.from_bytes(b"llm_migr", "big")
 SALT_KEY = "salt_key"
+OTHER_SALT_KEY = (
+    "litellm_proxy_salt_key is not the one that this database was written with: keys of providers and other secrets stored in it could "
+    "not be read any more. Put the old one back. Only where they may be lost, run once with -e litellm_proxy_salt_key_change=true."
+)
 
 _REMEDIES = {
     "name": "Correct the host name, or this host's name resolution.",
@@ -130,12 +134,7 @@ def matches(secret: str, stored: str) -> bool:
 
 def salt_key_problem(db: Connection, salt_key: str, change: bool) -> str | None:
     stored = fact(db, SALT_KEY)
-    if stored is None or change or matches(salt_key, stored):
-        return None
-    return (
-        "litellm_proxy_salt_key is not the one that this database was written with: keys of providers and other secrets stored in it could "
-        "not be read any more. Put the old one back. Only where they may be lost, run once with -e litellm_proxy_salt_key_change=true."
-    )
+    return None if stored is None or change or matches(salt_key, stored) else OTHER_SALT_KEY
 
 
 # What is kept in the database about the deploys

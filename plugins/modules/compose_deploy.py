@@ -22,6 +22,7 @@ description:
   - Then the files are swapped and the project is brought up. Where the gateway does not become ready, the files are put back, the former
     project is brought up again, and the task fails with the end of the log of the container at fault.
   - The very first deploy has nothing to protect and is done without a candidate.
+  - Another C(LITELLM_SALT_KEY) than the one in the O(secrets) of the project that is there is refused.
   - A run that was cut off in the middle of a swap is noticed by the next one, which returns to the state before it if it must.
 requirements:
   - Docker Engine, and Docker Compose 2.
@@ -60,6 +61,10 @@ options:
     description: Texts of the files in C(secrets/), by their O(files[].path). Nobody sees them; of a JSON object diffs show the names.
     type: dict
     default: {}
+  salt_key_change:
+    description: Take another C(LITELLM_SALT_KEY) than the one before. What LiteLLM encrypted with that is lost.
+    type: bool
+    default: false
   revisions:
     description: Value of the label C(selfhosted-llm.revision) that the container of each service has to have.
     type: dict
@@ -187,6 +192,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.selfhosted.llm.plugins.module_utils import files
 from ansible_collections.selfhosted.llm.plugins.module_utils.compose import Backup, ComposeError, Probe, Project, Wanted
+from ansible_collections.selfhosted.llm.plugins.module_utils.migrations import OTHER_SALT_KEY
 from ansible_collections.selfhosted.llm.plugins.module_utils.quiet import QuietModule
 
 ARGUMENTS = {
@@ -205,6 +211,7 @@ ARGUMENTS = {
     },
     # Not among the files: what is inside a list, the journal would have.
     "secrets": {"type": "dict", "default": {}, "no_log": True},
+    "salt_key_change": {"type": "bool", "default": False, "no_log": False},
     "revisions": {"type": "dict", "required": True},
     "service": {"type": "str", "default": "litellm-proxy"},
     "migration": {"type": "str", "default": "litellm-migrate"},
@@ -273,6 +280,12 @@ def secret_values(content: files.Content | None) -> dict[str, t.Any]:
     return values if isinstance(values, dict) else {"": text}
 
 
+def has_other_salt_key(old: files.Content | None, new: files.Content | None) -> bool:
+    """Of a file of secrets; one without a salt key encrypts nothing."""
+    before, after = (secret_values(content).get("LITELLM_SALT_KEY") for content in (old, new))
+    return bool(before and after and before != after)
+
+
 def diff_of(path: str, old: files.Content | None, new: files.Content | None, secret: bool) -> dict[str, str]:
     entry = {"before_header": path, "after_header": path}
     if old and new and old.data == new.data:
@@ -291,6 +304,8 @@ def diff_of(path: str, old: files.Content | None, new: files.Content | None, sec
 def present(module: AnsibleModule, project: Project) -> None:
     want, there = wanted(module), project.containers()
     after = project.after(want)
+    if not module.params["salt_key_change"] and any(has_other_salt_key(files.read(path), after[path]) for path in after):
+        module.fail_json(msg=OTHER_SALT_KEY)
     secret = os.path.join(project.folder, "secrets") + os.sep
     diff = [diff_of(path, files.read(path), after[path], path.startswith(secret)) for path in project.changed_files(want)]
     stale = project.stale(want, there)

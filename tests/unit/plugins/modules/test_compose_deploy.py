@@ -173,7 +173,12 @@ class Case:
         self._capsys, self.folder = capsys, folder
 
     def deploy(
-        self, config: str = "one", check: bool = False, services: dict[str, dict[str, t.Any]] | None = None, **options: t.Any
+        self,
+        config: str = "one",
+        check: bool = False,
+        services: dict[str, dict[str, t.Any]] | None = None,
+        salt: str = "",
+        **options: t.Any,
     ) -> dict[str, t.Any]:
         wanted = {name: {"revision": "r1"} for name in (GATEWAY, MIGRATION, DATABASE)}
         wanted[GATEWAY]["revision"] = f"r-{config}"
@@ -186,7 +191,7 @@ class Case:
         ]
         return self.call(
             files=files,
-            secrets={"secrets/litellm.json": json.dumps({"KEY": KEY, "OTHER": config})},
+            secrets={"secrets/litellm.json": json.dumps({"KEY": KEY, "OTHER": config, **({"LITELLM_SALT_KEY": salt} if salt else {})})},
             revisions={name: service["revision"] for name, service in wanted.items()},
             probe={"token": KEY, "models": ["tiny"], "timeout": 0},
             hide=[KEY],
@@ -247,6 +252,20 @@ def test_diff_hides_secrets(case: Case, engine: Engine) -> None:
     assert secret["after"] == "KEY=(hidden)\nOTHER=(hidden, changed)\n"
     config = next(entry for entry in result["diff"] if entry["after_header"].endswith("config.yaml"))
     assert (config["before"], config["after"]) == ("one", "two")
+
+
+def test_another_salt_key_is_refused(case: Case, engine: Engine) -> None:
+    case.deploy()
+    case.deploy(salt="sk-salt-first")
+    engine.commands.clear()
+    for check in (True, False):
+        result = case.deploy("two", salt="sk-salt-second", check=check)
+        assert result["msg"].startswith("litellm_proxy_salt_key is not the one that this database was written with")
+        assert "sk-salt" not in json.dumps(result)
+    assert engine.commands == []
+    assert case.read("gateway/config.yaml") == "one"
+    assert case.deploy("two", salt="sk-salt-second", salt_key_change=True)["changed"]
+    assert case.deploy("two", salt="sk-salt-second")["changed"] is False
 
 
 def test_a_change_is_tried_first_and_touches_only_the_gateway(case: Case, engine: Engine) -> None:
