@@ -304,10 +304,11 @@ def diff_of(path: str, old: files.Content | None, new: files.Content | None, sec
 def present(module: AnsibleModule, project: Project) -> None:
     want, there = wanted(module), project.containers()
     after = project.after(want)
-    if not module.params["salt_key_change"] and any(has_other_salt_key(files.read(path), after[path]) for path in after):
-        module.fail_json(msg=OTHER_SALT_KEY)
+    changed = [(path, files.read(path), after[path]) for path in project.changed_files(want)]
     secret = os.path.join(project.folder, "secrets") + os.sep
-    diff = [diff_of(path, files.read(path), after[path], path.startswith(secret)) for path in project.changed_files(want)]
+    if not module.params["salt_key_change"] and any(path.startswith(secret) and has_other_salt_key(old, new) for path, old, new in changed):
+        module.fail_json(msg=OTHER_SALT_KEY)
+    diff = [diff_of(path, old, new, path.startswith(secret)) for path, old, new in changed]
     stale = project.stale(want, there)
     surplus = [name for name in there if name not in want.revisions]
     if not (diff or stale or surplus or project.interrupted):
